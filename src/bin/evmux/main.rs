@@ -1,0 +1,2 @@
+//! The command line of evmux.
+fn main() {}

@@ -1,0 +1,255 @@
+//! The bytes that wait, and how a handler sees them.
+//!
+//! [`Buffer`] is a connection's own storage, a queue of bytes that exists only while bytes wait:
+//!
+//! ```text
+//!   storage: |. . . . . . . a b c d e f g h|        start: how far it was consumed
+//!                           ^start         ^end     empty: the storage is given back
+//! ```
+//!
+//! [`Received`] and [`Outgoing`] are the two sides that one handler call sees. They are separate
+//! so that a frame can be read from the one while it is written to the other, without a copy:
+//!
+//! ```text
+//!   Received: |a a a A A A A c c c c n n n n n n|    a  answered in place, not sent yet
+//!                    ^answered     ^consumed         c  consumed, no longer needed
+//!                                                    n  what the handler still sees
+//! ```
+
+use std::io;
+use std::ops::{Deref, DerefMut, Range};
+
+/// Storage that grew past this for a burst is given back when it runs empty.
+const KEEP: usize = 4096;
+
+/// A queue of bytes: appended at the end, consumed from the front.
+///
+/// Invariant: `start <= storage.len()`, and `start == 0` when nothing waits.
+#[derive(Default)]
+pub(crate) struct Buffer {
+    storage: Vec<u8>,
+    start: usize,
+}
+
+impl Buffer {
+    /// Adds `bytes` at the end. The storage grows with what is there, never on a header's word.
+    ///
+    /// # Errors
+    /// When memory for them cannot be had; nothing is changed then.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), OutOfMemory> {
+        self.make_room(bytes.len())?;
+        self.storage.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Adds all of `other` at the end, by moving its storage where nothing waits here.
+    pub(crate) fn append_buffer(&mut self, other: Self) -> Result<(), OutOfMemory> {
+        if self.is_empty() {
+            *self = other;
+            Ok(())
+        } else {
+            self.append(other.as_slice())
+        }
+    }
+
+    /// Drops the first `count` bytes.
+    pub(crate) fn consume(&mut self, count: usize) {
+        assert!(count <= self.len(), "consumed {count} of {} bytes", self.len());
+        self.start += count;
+        if self.start == self.storage.len() {
+            self.start = 0;
+            if self.storage.capacity() > KEEP {
+                self.storage = Vec::new();
+            } else {
+                self.storage.clear();
+            }
+        }
+    }
+
+    /// Takes the bytes of `answered` out as a buffer of their own, and keeps what comes behind
+    /// `consumed`. The larger part keeps the allocation, the smaller one is copied.
+    pub(crate) fn divide(
+        &mut self,
+        answered: Range<usize>,
+        consumed: usize,
+    ) -> Result<Self, OutOfMemory> {
+        assert!(answered.start <= answered.end && answered.end <= consumed);
+        let rest = self.len() - consumed;
+        let mut taken = Self::default();
+        if answered.len() > rest {
+            let mut kept = Self::default();
+            kept.append(&self.as_slice()[consumed..])?;
+            std::mem::swap(self, &mut taken);
+            *self = kept;
+            taken.storage.truncate(taken.start + answered.end);
+            taken.consume(answered.start);
+        } else {
+            taken.append(&self.as_slice()[answered])?;
+            self.consume(consumed);
+        }
+        Ok(taken)
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.storage[self.start..]
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.storage[self.start..]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.storage.len() - self.start
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes sure that `count` bytes can be added. What was consumed is reused first, once it is
+    /// at least half of the storage: each byte is moved at most once for each byte consumed.
+    fn make_room(&mut self, count: usize) -> Result<(), OutOfMemory> {
+        if self.storage.capacity() - self.storage.len() >= count {
+            return Ok(());
+        }
+        if self.start >= self.len() {
+            self.storage.drain(..self.start);
+            self.start = 0;
+        }
+        self.storage.try_reserve(count).map_err(|_| OutOfMemory)
+    }
+}
+
+/// Memory for bytes that must wait could not be had; the connection they belong to is cut.
+#[derive(Debug)]
+pub(crate) struct OutOfMemory;
+
+/// The bytes that have come and were not consumed yet, as one slice that a handler reads, and may
+/// rewrite in place.
+///
+/// What is left unconsumed at the end of a call is kept by the connection and comes first in the
+/// next one.
+pub struct Received<'a> {
+    bytes: &'a mut [u8],
+    consumed: usize,
+    /// The run that is answered in place: all before `consumed`.
+    answered: Range<usize>,
+}
+
+impl<'a> Received<'a> {
+    pub(crate) fn new(bytes: &'a mut [u8]) -> Self {
+        Self { bytes, consumed: 0, answered: 0..0 }
+    }
+
+    /// Drops the first `count` bytes: the handler is done with them.
+    ///
+    /// # Panics
+    /// When fewer than `count` bytes are left.
+    #[inline]
+    pub fn consume(&mut self, count: usize) {
+        let left = self.bytes.len() - self.consumed;
+        assert!(count <= left, "consumed {count} of {left} received bytes");
+        self.consumed += count;
+    }
+
+    pub(crate) fn consumed(&self) -> usize {
+        self.consumed
+    }
+
+    pub(crate) fn answered(&self) -> Range<usize> {
+        self.answered.clone()
+    }
+}
+
+impl Deref for Received<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.consumed..]
+    }
+}
+
+impl DerefMut for Received<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.consumed..]
+    }
+}
+
+/// The answers of one handler call, in the order in which they were given.
+///
+/// It never refuses bytes. A handler that can produce much asks [`Outgoing::is_full`] between two
+/// frames and returns [`Flow::Again`](crate::Flow::Again).
+///
+/// As an [`io::Write`], it never fails: `write!(exchange.to_send, "{answer}\n")`.
+pub struct Outgoing<'a> {
+    appended: &'a mut Vec<u8>,
+    /// Answered in place, so far in this call.
+    in_place: usize,
+    /// How many bytes this call may answer before it should stop.
+    room: usize,
+}
+
+impl<'a> Outgoing<'a> {
+    pub(crate) fn new(appended: &'a mut Vec<u8>, room: usize) -> Self {
+        Self { appended, in_place: 0, room }
+    }
+
+    /// Answers with a copy of `bytes`.
+    #[inline]
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.appended.extend_from_slice(bytes);
+    }
+
+    /// Answers with the next `count` received bytes *as they now stand*, and consumes them.
+    ///
+    /// Nothing is copied while the answers of this call are one piece of what was received; else
+    /// the bytes are copied, and the order is kept.
+    ///
+    /// # Panics
+    /// When fewer than `count` bytes are left in `received`.
+    #[inline]
+    pub fn append_received(&mut self, received: &mut Received<'_>, count: usize) {
+        let from = received.consumed;
+        received.consume(count);
+        let in_one_piece = received.answered.end == from || received.answered.is_empty();
+        if self.appended.is_empty() && in_one_piece {
+            if received.answered.is_empty() {
+                received.answered.start = from;
+            }
+            received.answered.end = received.consumed;
+            self.in_place += count;
+        } else {
+            self.appended.extend_from_slice(&received.bytes[from..received.consumed]);
+        }
+    }
+
+    /// How many bytes this call has answered.
+    pub fn len(&self) -> usize {
+        self.in_place + self.appended.len()
+    }
+
+    /// Whether this call has answered nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether so much waits to be sent that a handler should stop here, with
+    /// [`Flow::Again`](crate::Flow::Again), until the peer has taken some of it.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.room
+    }
+}
+
+impl io::Write for Outgoing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.append(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

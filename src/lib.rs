@@ -1,0 +1,14 @@
+//! One connection, one handler; a front end is only a way of waiting.
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!("evmux runs on 64-bit Linux only: it waits with epoll, timerfd and eventfd");
+
+mod buffer;
+mod handler;
+mod limits;
+mod moment;
+
+pub use buffer::{Outgoing, Received};
+pub use handler::{Exchange, Flow, Handler, Peer, PeerAddress, Service, Violation};
+pub use limits::{CloseReason, Limits};
+pub use moment::{Moment, Patience};
