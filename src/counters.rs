@@ -1,0 +1,386 @@
+//! What happened, in numbers. No text, and no cost worth measuring.
+//!
+//! Each serving thread has [`Counters`] of its own and is the only one that writes to them. So a
+//! count is a plain load, add and store, without a locked instruction; being atomic they can be
+//! read by any thread at any time. [`Totals`] knows the counters of all threads that live and the
+//! sum of those that are gone, and makes a [`Snapshot`] of both.
+
+use std::array;
+use std::ops::{Add, AddAssign, Deref};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use slab::Slab;
+
+use crate::limits::CloseReason;
+
+/// A number that one thread counts up and any thread may read.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub(crate) fn increment(&self) {
+        self.add(1);
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, count: u64) {
+        // There is one writer, so nothing can come between the load and the store.
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+
+    fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One list of the numbers, so that none can be counted and then forgotten in a snapshot or a sum.
+macro_rules! numbers {
+    ($($(#[$doc:meta])+ $name:ident,)+) => {
+        /// What one thread counts. Written by that thread alone.
+        // On cache lines of its own (they are fetched in pairs): otherwise two threads that count
+        // would wait for each other's line.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)+
+            closed: [Counter; CloseReason::LABELS.len()],
+        }
+
+        impl Counters {
+            fn snapshot(&self) -> Snapshot {
+                // The closed ones first: read the other way round, one that was opened and closed
+                // meanwhile would be closed but not opened.
+                let closed = array::from_fn(|index| self.closed[index].value());
+                Snapshot { closed, $($name: self.$name.value(),)+ }
+            }
+        }
+
+        /// What a server counted, up to one moment.
+        ///
+        /// The numbers of a server that runs are read one after the other, while it counts on: each
+        /// is right, but two of them may be a few counts apart. Those of a server that has ended
+        /// are exact.
+        ///
+        /// ```
+        /// use evmux::{CloseReason, Snapshot};
+        ///
+        /// let (one, other) = (Snapshot::default(), Snapshot::default());
+        /// let both = one + other;
+        /// assert_eq!(both.open(), 0);
+        /// assert_eq!(both.closed(&CloseReason::Finished), 0);
+        /// ```
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Snapshot {
+            $($(#[$doc])+ pub $name: u64,)+
+            closed: [u64; CloseReason::LABELS.len()],
+        }
+
+        impl AddAssign<&Snapshot> for Snapshot {
+            fn add_assign(&mut self, other: &Self) {
+                $(self.$name += other.$name;)+
+                for (closed, more) in self.closed.iter_mut().zip(other.closed) {
+                    *closed += more;
+                }
+            }
+        }
+    };
+}
+
+numbers! {
+    /// Connections that were taken from a listener, whatever became of them.
+    accepted,
+    /// Connections that were given to a handler.
+    opened,
+    /// Accepted and closed at once, since as many as may be were open.
+    refused_limit,
+    /// Accepted and closed at once, since the process had no descriptor left.
+    refused_descriptors,
+    /// Accepted and closed for another reason: it could not be registered, or an option not set.
+    refused_other,
+    /// Calls of accept that failed.
+    accept_errors,
+    /// Bytes that came from peers.
+    bytes_received,
+    /// Bytes that the kernel took for peers.
+    bytes_sent,
+    /// Calls that received at least a byte, or the end.
+    receives,
+    /// Calls that sent at least a byte.
+    sends,
+    /// Calls that found nothing to receive or no room to send.
+    would_blocks,
+    /// Calls that sent less than they were asked to.
+    partial_sends,
+    /// Calls that a signal interrupted.
+    interrupts,
+    /// Times that a thread waited for something to happen.
+    waits,
+    /// Times that a connection had to let the others go first, with more to do.
+    spent_budgets,
+    /// Times that a connection was no longer read from, since too much waited to be sent.
+    paused,
+    /// Times that reading it went on.
+    resumed,
+}
+
+impl Counters {
+    /// Counts a connection that was opened and is over.
+    #[inline]
+    pub(crate) fn close(&self, reason: &CloseReason) {
+        self.closed[reason.index()].increment();
+    }
+}
+
+impl Snapshot {
+    /// Connections that are open.
+    pub fn open(&self) -> u64 {
+        self.opened.saturating_sub(self.closed_in_all())
+    }
+
+    /// Connections that are over, for whatever reason.
+    pub fn closed_in_all(&self) -> u64 {
+        self.closed.iter().sum()
+    }
+
+    /// Connections that ended as `reason` says. The numbers that a reason carries make no
+    /// difference: all refused ones are counted together.
+    pub fn closed(&self, reason: &CloseReason) -> u64 {
+        self.closed[reason.index()]
+    }
+
+    /// Each of [`CloseReason::LABELS`] with the connections that ended so.
+    pub fn closed_by_label(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        CloseReason::LABELS.into_iter().zip(self.closed)
+    }
+}
+
+impl AddAssign for Snapshot {
+    fn add_assign(&mut self, other: Self) {
+        *self += &other;
+    }
+}
+
+impl Add for Snapshot {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        self += &other;
+        self
+    }
+}
+
+/// The counters of all threads of a server; clones are the same totals.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals(Arc<Mutex<Threads>>);
+
+#[derive(Debug, Default)]
+struct Threads {
+    /// Of those that count.
+    live: Slab<Arc<Counters>>,
+    /// The sum of those that are gone. A thread for each connection would otherwise leave its
+    /// counters behind for each.
+    gone: Snapshot,
+}
+
+impl Totals {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Counters for the thread that calls; they are in the totals from now on, and stay there
+    /// when they are dropped.
+    pub(crate) fn register(&self) -> Registered {
+        let counters = Arc::new(Counters::default());
+        let key = self.threads().live.insert(Arc::clone(&counters));
+        Registered { counters, totals: self.clone(), key }
+    }
+
+    /// What all threads counted, those that are gone included. No number is ever less than in an
+    /// earlier snapshot.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        // Under the lock nobody can go from the live ones to the gone: none is missed or
+        // counted twice.
+        let threads = self.threads();
+        let mut sum = threads.gone.clone();
+        for (_, counters) in &threads.live {
+            sum += &counters.snapshot();
+        }
+        sum
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Threads> {
+        // Nothing that is done under the lock panics half-way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread's own counters, as long as it counts. It may move to another thread, but is not to be
+/// shared: two that count at the same time lose counts.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    counters: Arc<Counters>,
+    totals: Totals,
+    key: usize,
+}
+
+impl Deref for Registered {
+    type Target = Counters;
+
+    #[inline]
+    fn deref(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut threads = self.totals.threads();
+        let counters = threads.live.remove(self.key);
+        threads.gone += &counters.snapshot();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn every_number_is_in_the_snapshot_and_in_the_sum() {
+        let counters = Counters::default();
+        counters.accepted.add(1);
+        counters.opened.add(2);
+        counters.refused_limit.add(3);
+        counters.refused_descriptors.add(4);
+        counters.refused_other.add(5);
+        counters.accept_errors.add(6);
+        counters.bytes_received.add(7);
+        counters.bytes_sent.add(8);
+        counters.receives.add(9);
+        counters.sends.add(10);
+        counters.would_blocks.add(11);
+        counters.partial_sends.add(12);
+        counters.interrupts.add(13);
+        counters.waits.add(14);
+        counters.spent_budgets.add(15);
+        counters.paused.add(16);
+        counters.resumed.increment();
+        counters.close(&CloseReason::Idle);
+        let twice = counters.snapshot() + counters.snapshot();
+        let mut closed = [0; CloseReason::LABELS.len()];
+        closed[CloseReason::Idle.index()] = 2;
+        let expected = Snapshot {
+            accepted: 2,
+            opened: 4,
+            refused_limit: 6,
+            refused_descriptors: 8,
+            refused_other: 10,
+            accept_errors: 12,
+            bytes_received: 14,
+            bytes_sent: 16,
+            receives: 18,
+            sends: 20,
+            would_blocks: 22,
+            partial_sends: 24,
+            interrupts: 26,
+            waits: 28,
+            spent_budgets: 30,
+            paused: 32,
+            resumed: 2,
+            closed,
+        };
+        assert_eq!(twice, expected);
+    }
+
+    #[test]
+    fn closed_connections_are_counted_by_reason_and_are_open_no_more() {
+        let counters = Counters::default();
+        counters.opened.add(5);
+        counters.close(&CloseReason::Finished);
+        counters.close(&CloseReason::Failed(io::ErrorKind::TimedOut));
+        counters.close(&CloseReason::Failed(io::ErrorKind::BrokenPipe));
+        let snapshot = counters.snapshot();
+        assert_eq!(snapshot.open(), 2);
+        assert_eq!(snapshot.closed_in_all(), 3);
+        assert_eq!(snapshot.closed(&CloseReason::Failed(io::ErrorKind::Other)), 2);
+        assert_eq!(snapshot.closed(&CloseReason::Idle), 0);
+        let counted: Vec<_> = snapshot.closed_by_label().filter(|&(_, count)| count > 0).collect();
+        assert_eq!(counted, [("finished", 1), ("failed", 2)]);
+    }
+
+    #[test]
+    fn a_thread_that_leaves_takes_no_count_with_it() {
+        let totals = Totals::new();
+        let staying = totals.register();
+        staying.receives.add(1);
+        for _ in 0..100 {
+            totals.register().receives.add(10);
+        }
+        assert_eq!(totals.snapshot().receives, 1001);
+        assert_eq!(totals.threads().live.len(), 1);
+        drop(staying);
+        assert_eq!(totals.snapshot().receives, 1001);
+    }
+
+    #[test]
+    fn a_thread_that_panics_takes_no_count_with_it() {
+        let totals = Totals::new();
+        let counters = totals.register();
+        let panicked = thread::spawn(move || {
+            counters.waits.add(7);
+            // Not panic!, which would print.
+            std::panic::resume_unwind(Box::new(()));
+        })
+        .join();
+        assert!(panicked.is_err());
+        assert_eq!(totals.snapshot().waits, 7);
+    }
+
+    #[test]
+    fn no_count_is_lost_or_doubled_while_threads_come_and_go_and_others_look() {
+        const THREADS: u64 = 4;
+        const LIVES: u64 = 200;
+        const COUNTS: u64 = 500;
+        let totals = Totals::new();
+        let counting = AtomicBool::new(true);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut last = Snapshot::default();
+                while counting.load(Ordering::Acquire) {
+                    let now = totals.snapshot();
+                    assert!(now.bytes_received >= last.bytes_received, "a count went back");
+                    assert!(now.bytes_received <= 3 * THREADS * LIVES * COUNTS, "one was doubled");
+                    last = now;
+                }
+            });
+            let writers = [(); THREADS as usize].map(|()| {
+                scope.spawn(|| {
+                    for _ in 0..LIVES {
+                        let counters = totals.register();
+                        for _ in 0..COUNTS {
+                            counters.receives.increment();
+                            counters.bytes_received.add(3);
+                            counters.opened.increment();
+                            counters.close(&CloseReason::Served);
+                        }
+                    }
+                })
+            });
+            for writer in writers {
+                writer.join().unwrap();
+            }
+            counting.store(false, Ordering::Release);
+        });
+        let snapshot = totals.snapshot();
+        assert_eq!(snapshot.receives, THREADS * LIVES * COUNTS);
+        assert_eq!(snapshot.bytes_received, 3 * THREADS * LIVES * COUNTS);
+        assert_eq!(snapshot.closed(&CloseReason::Served), THREADS * LIVES * COUNTS);
+        assert_eq!(snapshot.open(), 0);
+    }
+}
