@@ -1,0 +1,4 @@
+//! Where connections come from: addresses as people write them, and the sockets that listen there.
+
+pub(crate) mod address;
+pub(crate) mod listener;
