@@ -4,11 +4,21 @@
 compile_error!("evmux runs on 64-bit Linux only: it waits with epoll, timerfd and eventfd");
 
 mod buffer;
+mod counters;
 mod handler;
 mod limits;
 mod moment;
+mod net;
+mod stop;
+mod sys;
+mod timers;
 
 pub use buffer::{Outgoing, Received};
+pub use counters::Snapshot;
 pub use handler::{Exchange, Flow, Handler, Peer, PeerAddress, Service, Violation};
 pub use limits::{CloseReason, Limits};
 pub use moment::{Moment, Patience};
+pub use net::address::{Address, AddressError, AddressProblem};
+pub use net::listener::ListenOptions;
+pub use stop::{Phase, Stop};
+pub use sys::raise_descriptor_limit;
