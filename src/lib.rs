@@ -4,8 +4,10 @@
 compile_error!("evmux runs on 64-bit Linux only: it waits with epoll, timerfd and eventfd");
 
 mod buffer;
+mod connection;
 mod counters;
 mod handler;
+mod lent;
 mod limits;
 mod moment;
 mod net;
@@ -14,8 +16,10 @@ mod sys;
 mod timers;
 
 pub use buffer::{Outgoing, Received};
+pub use connection::{Connection, Wants};
 pub use counters::Snapshot;
 pub use handler::{Exchange, Flow, Handler, Peer, PeerAddress, Service, Violation};
+pub use lent::{Answer, Lent};
 pub use limits::{CloseReason, Limits};
 pub use moment::{Moment, Patience};
 pub use net::address::{Address, AddressError, AddressProblem};

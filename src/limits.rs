@@ -200,6 +200,21 @@ impl CloseReason {
         }
     }
 
+    /// Whether the socket is reset instead of being closed in order, so that the kernel does not
+    /// keep what the peer will not take.
+    pub fn is_cut(&self) -> bool {
+        matches!(
+            self,
+            Self::TooSlow
+                | Self::DrainTimeout
+                | Self::Failed(_)
+                | Self::Aborted
+                | Self::Panicked
+                | Self::Stopped
+                | Self::OutOfMemory
+        )
+    }
+
     /// The label that counters use.
     pub fn label(&self) -> &'static str {
         Self::LABELS[self.index()]
