@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
@@ -51,13 +51,20 @@ impl EventFd {
         Ok(Self(File::from(owned(fd)?)))
     }
 
-    /// Makes it readable. It stays so, since nobody reads it.
+    /// Makes it readable, until [`clear`](EventFd::clear).
     pub(crate) fn signal(&self) {
         if let Err(error) = (&self.0).write(&1_u64.to_ne_bytes()) {
             // A counter that can take no more is not zero: it is signalled already. Nothing else
             // can go wrong with a descriptor that we own and a write that never sleeps.
             debug_assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         }
+    }
+}
+
+impl EventFd {
+    /// Makes it unreadable. That it was so already is no error.
+    pub(crate) fn clear(&self) {
+        let _ = (&self.0).read(&mut [0; 8]);
     }
 }
 

@@ -1,4 +1,6 @@
 //! Where connections come from: addresses as people write them, and the sockets that listen there.
 
+pub(crate) mod acceptor;
 pub(crate) mod address;
 pub(crate) mod listener;
+pub(crate) mod stream;
