@@ -1,0 +1,308 @@
+//! The loop of the blocking models: a thread waits in the call itself.
+//!
+//! What `sequential`, `threads` and `pool` share: accepting one client, and serving one connection
+//! from its first byte to its end. They differ only in who calls these two.
+//!
+//! Every call on a socket gives up after a second ([`TICK`]; SO_RCVTIMEO and SO_SNDTIMEO, set on
+//! the listener and inherited). Who has waited that long parks in poll(2) on its socket and on the
+//! descriptor of [`Stop`](crate::Stop), until its deadline: a busy connection costs two calls a
+//! message, an idle one wakes nobody, and a stop is seen within a second. Nobody is woken by
+//! shutdown(2) on a listener or on the reading half of a stream, by a signal, or by a connection
+//! to ourselves: the first two reset clients that were to be served.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use log::{debug, warn};
+use socket2::Socket;
+
+use crate::connection::Connection;
+use crate::counters::Counters;
+use crate::front::Front;
+use crate::front::gate::{Backoff, Verdict};
+use crate::handler::{Handler, Peer, Service};
+use crate::lent::{Answer, Lent};
+use crate::limits::{CloseReason, Limits};
+use crate::moment::{Moment, Patience};
+use crate::net::acceptor::Spare;
+use crate::net::stream::SocketStream;
+use crate::stop::Phase;
+use crate::sys::{self, EventFd, PollFd};
+use crate::transfer::{self, Clock, Scratch, Stream};
+
+/// How long a call on a socket waits.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the threads of a blocking model share.
+pub(crate) struct Blocking<'f, S> {
+    pub(crate) front: &'f Front<'f, S>,
+    pub(crate) limits: Limits,
+    /// When what is still open is cut, in nanoseconds; set by the thread that sees the drain first.
+    drain_ends: AtomicU64,
+    spare: Mutex<Spare>,
+    /// A thread waits for a descriptor ...
+    starved: AtomicBool,
+    /// ... and this wakes it.
+    freed: EventFd,
+}
+
+impl<S> Clock for Blocking<'_, S> {
+    fn now(&self) -> Moment {
+        Moment::from_nanos(self.front.origin.elapsed().as_nanos() as u64)
+    }
+}
+
+impl<'f, S: Service> Blocking<'f, S> {
+    /// Prepares `listeners` for waiting in the call.
+    pub(crate) fn new(front: &'f Front<'f, S>, listeners: &[Socket]) -> io::Result<Self> {
+        for listener in listeners {
+            listener.set_nonblocking(false)?;
+            listener.set_read_timeout(Some(TICK))?;
+            listener.set_write_timeout(Some(TICK))?;
+        }
+        Ok(Self {
+            front,
+            limits: front.limits.clone().without_reading_ahead(),
+            drain_ends: AtomicU64::new(Moment::NEVER.as_nanos()),
+            spare: Mutex::new(Spare::new()),
+            starved: AtomicBool::new(false),
+            freed: EventFd::new()?,
+        })
+    }
+
+    // ── accepting ────────────────────────────────────────────────────────────────────────────
+
+    /// Waits for the next client that is let in. `None` when there will be none: the server is
+    /// being stopped, and whoever waited in the backlog has been accepted.
+    ///
+    /// Who gets a client calls [`left`](Blocking::left) when it is over, the descriptor closed.
+    pub(crate) fn accept(
+        &self,
+        listener: &Socket,
+        index: usize,
+        counters: &Counters,
+    ) -> Option<(SocketStream, Peer)> {
+        let mut backoff = Backoff::new();
+        loop {
+            let seen = self.front.stop.phase();
+            if seen >= Phase::Draining {
+                if seen == Phase::Stopped || self.now() >= self.drain_ends() {
+                    return None;
+                }
+                // All threads see it: the flag belongs to the socket, not to the descriptor.
+                if listener.set_nonblocking(true).is_err() {
+                    return None;
+                }
+            }
+            let now = self.now();
+            match self.front.gate.judge(listener.accept(), counters, now) {
+                Verdict::Serve((socket, address)) => {
+                    // A client that is gone again may have no address any more.
+                    let Some(address) = address.as_socket() else {
+                        self.left();
+                        continue;
+                    };
+                    return Some((socket.into(), Peer::new(address.into(), index)));
+                }
+                Verdict::TooMany((socket, _)) => {
+                    SocketStream::from(socket).refuse(&mut [0; 4096]);
+                }
+                Verdict::Next => {}
+                Verdict::Nobody if seen >= Phase::Draining => return None,
+                Verdict::Nobody => {
+                    counters.waits.increment();
+                    self.wait(seen, &mut [readable(listener)], Moment::NEVER);
+                }
+                Verdict::Exhausted => {
+                    let refused = self.spare.lock().is_ok_and(|mut spare| {
+                        // It must not wait here for a client that another thread has refused.
+                        let _ = listener.set_nonblocking(true);
+                        let refused = spare.refuse_one(|| listener.accept());
+                        let _ = listener.set_nonblocking(seen >= Phase::Draining);
+                        refused
+                    });
+                    if refused {
+                        counters.refused_descriptors.increment();
+                    }
+                    counters.waits.increment();
+                    self.starved.store(true, Ordering::SeqCst);
+                    let until = backoff.fail(now).min(self.drain_ends());
+                    self.wait(seen, &mut [readable(&self.freed)], until);
+                    self.starved.store(false, Ordering::SeqCst);
+                    self.freed.clear();
+                }
+            }
+        }
+    }
+
+    /// A client that was let in is over, and its descriptor is closed.
+    pub(crate) fn left(&self) {
+        self.front.gate.leave();
+        if self.starved.load(Ordering::SeqCst) {
+            self.freed.signal();
+        }
+    }
+
+    // ── one connection ───────────────────────────────────────────────────────────────────────
+
+    /// Serves a client to its end.
+    pub(crate) fn serve(&self, stream: SocketStream, peer: &Peer, scratch: &mut Scratch<'_>) {
+        self.serve_stream(stream, peer, scratch);
+        self.left();
+    }
+
+    fn serve_stream(&self, mut stream: SocketStream, peer: &Peer, scratch: &mut Scratch<'_>) {
+        let counters = scratch.counters;
+        let service = self.front.service;
+        let Ok(handler) = panic::catch_unwind(AssertUnwindSafe(|| service.handler(peer))) else {
+            counters.refused_other.increment();
+            let problem = || format!("cannot serve {}: the service panicked", peer.address);
+            self.front.gate.complain(self.now(), problem);
+            stream.refuse(scratch.input());
+            return;
+        };
+        counters.opened.increment();
+        let mut connection = Connection::new(handler, self.now());
+        let served = panic::catch_unwind(AssertUnwindSafe(|| {
+            self.converse(&mut connection, &mut stream, scratch);
+        }));
+        if served.is_err() {
+            connection.panicked();
+        }
+        let reason = connection.close_reason().unwrap_or(CloseReason::Stopped);
+        counters.close(&reason);
+        if reason.is_cut() {
+            stream.cut();
+        }
+        if panic::catch_unwind(AssertUnwindSafe(|| connection.close())).is_err() {
+            warn!("a handler panicked when it was told that its connection is over");
+        }
+        debug!("connection from {} closed: {reason}", peer.address);
+    }
+
+    /// The loop of one connection, until it is closed.
+    fn converse<H: Handler>(
+        &self,
+        connection: &mut Connection<H>,
+        stream: &mut SocketStream,
+        scratch: &mut Scratch<'_>,
+    ) {
+        let mut seen = Phase::Serving;
+        self.call(connection, stream, scratch, Connection::open);
+        while !connection.is_closed() {
+            let phase = self.front.stop.phase();
+            if phase > seen {
+                seen = phase;
+                let unread = stream.unread();
+                self.call(connection, stream, scratch, |c, lent| c.drain(unread, lent));
+            }
+            let now = self.now();
+            if seen == Phase::Stopped {
+                connection.stop();
+            } else if seen == Phase::Draining && now >= self.drain_ends() {
+                connection.drain_timeout();
+            } else if now >= connection.deadline(&self.limits) {
+                self.call(connection, stream, scratch, Connection::expire);
+            } else {
+                self.step(connection, stream, scratch, seen, now);
+            }
+        }
+    }
+
+    /// Does one thing that the connection wants, or waits until one of them can be done.
+    fn step<H: Handler>(
+        &self,
+        connection: &mut Connection<H>,
+        stream: &mut SocketStream,
+        scratch: &mut Scratch<'_>,
+        seen: Phase,
+        now: Moment,
+    ) {
+        let mut wants = connection.wants();
+        let mut deadline = connection.deadline(&self.limits);
+        if seen == Phase::Draining {
+            deadline = deadline.min(self.drain_ends());
+        }
+        let waits = !wants.pump && !wants.finish;
+        // Waiting in the call is for one direction, and not past a deadline.
+        let in_the_call = wants.receive != wants.send && deadline > now + Patience::new(TICK);
+        if (!waits || in_the_call) && transfer::step(connection, stream, scratch, self, wants) {
+            return;
+        }
+        if !waits {
+            return;
+        }
+        scratch.counters.waits.increment();
+        let mut fds = [readable(stream)];
+        let receive = if wants.receive { libc::POLLIN } else { 0 };
+        let send = if wants.send { libc::POLLOUT } else { 0 };
+        fds[0].events = receive | send;
+        self.wait(seen, &mut fds, deadline);
+        let happened = fds[0].revents;
+        let broken = happened & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0;
+        if broken && !wants.receive && !wants.send {
+            connection.failed(stream.error());
+            return;
+        }
+        wants.receive &= broken || happened & libc::POLLIN != 0;
+        wants.send &= happened & libc::POLLOUT != 0 || (broken && !wants.receive);
+        if wants.receive || wants.send {
+            transfer::step(connection, stream, scratch, self, wants);
+        }
+    }
+
+    /// Makes a call that no byte asked for, and sends what it answered.
+    fn call<H: Handler>(
+        &self,
+        connection: &mut Connection<H>,
+        stream: &mut SocketStream,
+        scratch: &mut Scratch<'_>,
+        make: impl for<'l> FnOnce(&mut Connection<H>, Lent<'l>) -> Answer<'l>,
+    ) {
+        let (limits, counters) = (scratch.limits, scratch.counters);
+        let answer = make(connection, scratch.lend(self.now()));
+        transfer::deliver(connection, stream, answer, limits, counters, self);
+    }
+
+    // ── waiting ──────────────────────────────────────────────────────────────────────────────
+
+    /// Waits for one of `fds`, a later phase than `seen`, or `until`. A signal ends it early.
+    fn wait(&self, seen: Phase, fds: &mut [PollFd; 1], until: Moment) {
+        let stop = self.front.stop.next_phase_fd(seen);
+        let mut both = [fds[0], readable(&stop)];
+        let timeout = (!until.is_never()).then(|| until.since(self.now()));
+        if let Err(error) = sys::poll(&mut both, timeout)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            warn!("cannot wait: {error}");
+            std::thread::sleep(TICK);
+        }
+        fds[0].revents = both[0].revents;
+    }
+
+    /// When the drain ends; the first to ask once it has begun sets it.
+    fn drain_ends(&self) -> Moment {
+        let ends = Moment::from_nanos(self.drain_ends.load(Ordering::Relaxed));
+        if !ends.is_never() || self.front.stop.phase() == Phase::Serving {
+            return ends;
+        }
+        let ends = (self.now() + Patience::new(self.front.drain_timeout)).as_nanos();
+        match self.drain_ends.compare_exchange(
+            Moment::NEVER.as_nanos(),
+            ends,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        ) {
+            Ok(_) => Moment::from_nanos(ends),
+            Err(theirs) => Moment::from_nanos(theirs),
+        }
+    }
+}
+
+fn readable(descriptor: &impl AsFd) -> PollFd {
+    PollFd { fd: descriptor.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 }
+}

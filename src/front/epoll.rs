@@ -1,0 +1,179 @@
+//! Waiting with epoll, by mio: edge-triggered, each stream registered once for everything.
+//!
+//! A state is reported when it begins, so nothing is ever switched on or off: a connection costs
+//! one epoll_ctl in its life, since closing the descriptor is what takes it out. The price is that
+//! the loop must go on by itself where it stopped halfway; `readiness.rs` keeps the list.
+//!
+//! The deadline is kept by a timerfd in the set that is armed only when the nearest deadline comes
+//! nearer. A timeout in each wait would have the kernel arm and cancel a timer in each, which is
+//! over a percent of what a short connection costs.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Poll};
+use socket2::Socket;
+
+use crate::connection::Wants;
+use crate::front::Front;
+use crate::front::readiness::Readiness;
+use crate::handler::{PeerAddress, Service};
+use crate::kernel::{Kernel, Ready, Token};
+use crate::moment::Moment;
+use crate::net::acceptor::Acceptor;
+use crate::net::stream::SocketStream;
+use crate::stop::{Phase, Stop};
+use crate::sys::TimerFd;
+
+/// Serves until the server is stopped.
+pub(crate) fn run<S: Service>(front: &Front<'_, S>, listeners: Vec<Socket>) -> io::Result<()> {
+    let counters = front.totals.register();
+    let kernel = Epoll::new(front.origin, listeners, front.stop)?;
+    Readiness::<_, _>::new(front, kernel, &counters).run()
+}
+
+struct Epoll {
+    poll: Poll,
+    acceptor: Acceptor,
+    timer: TimerFd,
+    /// When the timer fires; `NEVER` when it is not armed.
+    armed: Moment,
+    origin: Instant,
+}
+
+/// A generation that no connection has.
+const RESERVED: u32 = u32::MAX;
+const STOP: Token = Token { slot: u32::MAX, generation: RESERVED };
+const TIMER: Token = Token { slot: u32::MAX - 1, generation: RESERVED };
+
+fn listener_token(listener: usize) -> Token {
+    Token { slot: listener as u32, generation: RESERVED }
+}
+
+impl Epoll {
+    /// Events taken out of the kernel at once; what is left comes with the next wait.
+    const BATCH: usize = 1024;
+
+    fn new(origin: Instant, listeners: Vec<Socket>, stop: &Stop) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut acceptor = Acceptor::new(listeners)?;
+        for (index, listener) in acceptor.listeners.iter_mut().enumerate() {
+            let token = mio::Token(listener_token(index).to_usize());
+            poll.registry().register(listener, token, Interest::READABLE)?;
+        }
+        // Both are written at most once and never read; each makes one event.
+        for seen in [Phase::Serving, Phase::Draining] {
+            let descriptor = stop.next_phase_fd(seen).as_raw_fd();
+            let token = mio::Token(STOP.to_usize());
+            poll.registry().register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
+        }
+        let timer = TimerFd::new()?;
+        let token = mio::Token(TIMER.to_usize());
+        let descriptor = timer.as_fd().as_raw_fd();
+        poll.registry().register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
+        Ok(Self { poll, acceptor, timer, armed: Moment::NEVER, origin })
+    }
+
+    /// The timeout for a wait until `until`: none when the timer sees to it.
+    fn timeout(&mut self, until: Moment) -> io::Result<Option<Duration>> {
+        if until >= self.armed {
+            return Ok(None);
+        }
+        let left = until.since(self.now());
+        if !left.is_zero() {
+            self.timer.arm(left)?;
+            self.armed = until;
+            return Ok(None);
+        }
+        Ok(Some(Duration::ZERO))
+    }
+}
+
+impl Kernel for Epoll {
+    type Stream = SocketStream;
+    type Events = mio::Events;
+
+    const EDGE: bool = true;
+
+    fn events(&self) -> mio::Events {
+        mio::Events::with_capacity(Self::BATCH)
+    }
+
+    fn now(&self) -> Moment {
+        Moment::from_nanos(self.origin.elapsed().as_nanos() as u64)
+    }
+
+    fn wait(&mut self, events: &mut mio::Events, until: Moment, _: Phase) -> io::Result<()> {
+        let timeout = self.timeout(until)?;
+        match self.poll.poll(events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            Err(error) => return Err(error),
+        }
+        if !self.armed.is_never() && self.armed <= self.now() {
+            self.armed = Moment::NEVER;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn ready(events: &mio::Events) -> impl Iterator<Item = Ready> {
+        events.iter().filter_map(|event| {
+            let token = Token::from_usize(event.token().0);
+            if token.generation != RESERVED {
+                let read_closed = event.is_read_closed();
+                return Some(Ready::Stream {
+                    token,
+                    receive: event.is_readable(),
+                    end: read_closed || event.is_error() || event.is_priority(),
+                    hung_up: event.is_error() || (read_closed && event.is_write_closed()),
+                });
+            }
+            (token != STOP && token != TIMER).then_some(Ready::Listener(token.slot as usize))
+        })
+    }
+
+    fn listeners(&self) -> usize {
+        self.acceptor.listeners.len()
+    }
+
+    fn accept(&mut self, listener: usize) -> io::Result<(SocketStream, PeerAddress)> {
+        self.acceptor.accept(listener)
+    }
+
+    fn listen(&mut self, _: usize, _: bool) {}
+
+    fn refuse_one(&mut self, listener: usize) -> bool {
+        self.acceptor.refuse_one(listener)
+    }
+
+    fn close_listeners(&mut self) {
+        for mut listener in self.acceptor.listeners.drain(..) {
+            // A listener may be shared with another process: dropped only, it would go on
+            // reporting its clients here.
+            let _ = self.poll.registry().deregister(&mut listener);
+        }
+    }
+
+    fn register(&mut self, stream: &SocketStream, token: Token) -> io::Result<()> {
+        let everything = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        let descriptor = stream.as_fd().as_raw_fd();
+        let token = mio::Token(token.to_usize());
+        self.poll.registry().register(&mut SourceFd(&descriptor), token, everything)
+    }
+
+    #[inline(always)]
+    fn interest(&mut self, _: Token, _: Wants) {}
+
+    fn release(&mut self, stream: SocketStream, _: Token, cut: bool) {
+        if cut {
+            stream.cut();
+        }
+    }
+
+    fn refuse(&mut self, stream: SocketStream, scratch: &mut [u8]) {
+        stream.refuse(scratch);
+    }
+}

@@ -1,0 +1,129 @@
+//! Ways of waiting. None imports another; the loops that they share are two, `readiness` and
+//! `blocking`.
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use crate::counters::Totals;
+use crate::front::gate::Gate;
+use crate::handler::Service;
+use crate::limits::Limits;
+use crate::stop::Stop;
+
+pub(crate) mod blocking;
+pub(crate) mod epoll;
+pub(crate) mod gate;
+pub(crate) mod poll;
+pub(crate) mod pool;
+pub(crate) mod readiness;
+pub(crate) mod sequential;
+pub(crate) mod threads;
+
+/// A way of waiting for many clients.
+///
+/// The same handler runs under each of them; docs/models.md compares what they can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Model {
+    /// One client at a time, in blocking calls; the others wait in the backlog.
+    Sequential,
+    /// A thread for each connection, in blocking calls.
+    Threads,
+    /// A fixed number of threads that each accept and serve one client at a time.
+    Pool,
+    /// One thread and poll(2), level-triggered.
+    Poll,
+    /// One thread and epoll, edge-triggered.
+    Epoll,
+}
+
+impl Model {
+    /// All of them, from the simplest on.
+    pub const ALL: [Self; 5] =
+        [Self::Sequential, Self::Threads, Self::Pool, Self::Poll, Self::Epoll];
+
+    /// The name of the model in lower case, as the command line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sequential => "sequential",
+            Self::Threads => "threads",
+            Self::Pool => "pool",
+            Self::Poll => "poll",
+            Self::Epoll => "epoll",
+        }
+    }
+
+    /// Whether its threads wait in the calls themselves, one connection each.
+    pub fn is_blocking(self) -> bool {
+        matches!(self, Self::Sequential | Self::Threads | Self::Pool)
+    }
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Model {
+    type Err = UnknownModel;
+
+    fn from_str(name: &str) -> Result<Self, UnknownModel> {
+        Self::ALL.into_iter().find(|model| model.name() == name).ok_or(UnknownModel)
+    }
+}
+
+/// A name that no [`Model`] has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownModel;
+
+impl fmt::Display for UnknownModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the models are ")?;
+        for (index, model) in Model::ALL.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{model}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for UnknownModel {}
+
+/// What every front end is given: what to serve, within which bounds, and when to end.
+pub(crate) struct Front<'s, S> {
+    pub(crate) service: &'s S,
+    pub(crate) limits: Limits,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) gate: Gate,
+    pub(crate) stop: &'s Stop,
+    pub(crate) totals: &'s Totals,
+    /// When all clocks of this server began.
+    pub(crate) origin: Instant,
+}
+
+impl<S> Front<'_, S>
+where
+    S: Service + Sync,
+{
+    /// Serves `listeners` until the server is stopped. `threads` is for the pool, for each
+    /// listener.
+    pub(crate) fn run(
+        &self,
+        model: Model,
+        threads: usize,
+        listeners: Vec<Socket>,
+    ) -> io::Result<()> {
+        match model {
+            Model::Sequential => sequential::run(self, listeners),
+            Model::Threads => threads::run(self, listeners),
+            Model::Pool => pool::run(self, listeners, threads),
+            Model::Poll => poll::run(self, listeners),
+            Model::Epoll => epoll::run(self, listeners),
+        }
+    }
+}

@@ -1,0 +1,495 @@
+//! The loop of the readiness models: wait, run the ready, accept, expire.
+//!
+//! One thread, very many connections. It is generic over its [`Kernel`], and is the same loop under
+//! epoll, under poll(2) and in the simulation.
+//!
+//! Two things must be got right beside the obvious ones. First, an edge-triggered kernel tells of a
+//! state once: whatever is left undone, because a budget was spent or a handler said `Again`, goes
+//! on the *ready list*, and the loop then waits for no time at all. Second, slots are freed only
+//! between batches, and a token carries a generation, so that no event, timer or message of a
+//! connection that is gone can meet its successor.
+
+use std::any::Any;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+
+use log::{debug, warn};
+use slab::Slab;
+
+use crate::connection::{Connection, Wants};
+use crate::counters::Counters;
+use crate::front::Front;
+use crate::front::gate::{Backoff, Verdict};
+use crate::handler::{Peer, PeerAddress, Service};
+use crate::kernel::{Kernel, Ready, Token};
+use crate::lent::{Answer, Lent};
+use crate::moment::{Moment, Patience};
+use crate::stop::Phase;
+use crate::timers::Timers;
+use crate::transfer::{self, Budget, Progress, Reads, Scratch, Stream};
+
+pub(crate) struct Readiness<'s, K: Kernel, S: Service, const INPUT: usize = 65536> {
+    front: &'s Front<'s, S>,
+    kernel: K,
+    slots: Slab<Slot<K::Stream, S::Handler>>,
+    /// Of the connection that was accepted last.
+    generation: u32,
+    timers: Timers,
+    /// Connections that can go on without an event; no token stands here twice.
+    ready: Vec<Token>,
+    /// Connections that are over; their slots are freed after the batch.
+    closed: Vec<u32>,
+    scratch: Scratch<'s, INPUT>,
+    /// Whether clients may wait at each listener. An edge-triggered kernel says so once.
+    waiting: Vec<bool>,
+    /// While descriptors are exhausted.
+    backoff: Backoff,
+    /// The last phase that was acted upon, and when the drain ends.
+    seen: Phase,
+    drain_ends: Moment,
+    /// Whose handler runs: it is to blame for a panic.
+    running: Token,
+    calls: u32,
+    /// Slots whose deadline is due; empty between turns, kept for its storage.
+    due: Vec<usize>,
+}
+
+/// A connection and where it is in the loop's lists. 48 bytes beside the handler.
+struct Slot<S, H> {
+    connection: Connection<H>,
+    stream: S,
+    generation: u32,
+    in_ready: bool,
+}
+
+const _: () = assert!(size_of::<Slot<crate::net::stream::SocketStream, ()>>() <= 56);
+
+const NOBODY: Token = Token { slot: u32::MAX, generation: u32::MAX };
+
+impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
+    /// Calls on one connection before it is another one's turn: at 64 KiB a receive, a fast peer
+    /// gets a mebibyte in.
+    const CALLS: u32 = 16;
+    /// Accepts at one listener before the connections have their turn.
+    const ACCEPTS: u32 = 64;
+    /// Rounds of accepting when the drain begins; clients that come faster for ever are not waited
+    /// for.
+    const LAST_ACCEPTS: u32 = 1024;
+
+    pub(crate) fn new(front: &'s Front<'s, S>, kernel: K, counters: &'s Counters) -> Self {
+        Self {
+            waiting: vec![true; kernel.listeners()],
+            kernel,
+            slots: Slab::new(),
+            generation: 0,
+            timers: Timers::new(),
+            ready: Vec::new(),
+            closed: Vec::new(),
+            scratch: Scratch::new(&front.limits, counters),
+            backoff: Backoff::new(),
+            seen: Phase::Serving,
+            drain_ends: Moment::NEVER,
+            running: NOBODY,
+            calls: Self::CALLS,
+            due: Vec::new(),
+            front,
+        }
+    }
+
+    /// Serves until the server was stopped and every connection is over.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        let mut events = self.kernel.events();
+        loop {
+            match self.turn(&mut events) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => {
+                    self.cut_all(Connection::stop);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// One turn. False when there will be nothing more to do.
+    pub(crate) fn turn(&mut self, events: &mut K::Events) -> io::Result<bool> {
+        self.kernel.wait(events, self.deadline(), self.seen)?;
+        self.scratch.counters.waits.increment();
+        let now = self.kernel.now();
+        self.run_ready(events, now);
+        // Before accepting: what they held, descriptors above all, can be had again.
+        self.free();
+        self.accept(now);
+        self.expire(now);
+        self.free();
+        Ok(self.heed_stop(now))
+    }
+
+    /// How long the next wait may take at most.
+    fn deadline(&self) -> Moment {
+        let clients_wait = !self.backoff.is_waiting() && self.waiting.contains(&true);
+        if clients_wait || !self.ready.is_empty() {
+            return Moment::START;
+        }
+        self.timers.next().min(self.backoff.until()).min(self.drain_ends)
+    }
+
+    // ── running connections ──────────────────────────────────────────────────────────────────
+
+    /// Runs who has an event, and then who was not done in the last turn.
+    fn run_ready(&mut self, events: &K::Events, now: Moment) {
+        let mut ready = K::ready(events);
+        // One catch for the batch costs nothing; one for each call would cost more than all that
+        // the loop adds to it.
+        while self
+            .blaming_handlers(|this| {
+                for ready in ready.by_ref() {
+                    this.run_event(ready, now);
+                }
+            })
+            .is_none()
+        {}
+        if self.ready.is_empty() {
+            return;
+        }
+        let mut list = std::mem::take(&mut self.ready);
+        let mut tokens = list.drain(..);
+        while self
+            .blaming_handlers(|this| {
+                for token in tokens.by_ref() {
+                    if let Some(slot) = this.slots.get_mut(token.slot as usize) {
+                        slot.in_ready = false;
+                    }
+                    this.run_connection(token, Reads::UntilWouldBlock, false, now);
+                }
+            })
+            .is_none()
+        {}
+        drop(tokens);
+        if self.ready.is_empty() {
+            self.ready = list;
+        }
+    }
+
+    #[inline(always)]
+    fn run_event(&mut self, ready: Ready, now: Moment) {
+        match ready {
+            Ready::Stream { token, receive, end, hung_up } => {
+                let reads = match (receive || end, end) {
+                    (false, _) => Reads::None,
+                    _ if !K::EDGE => Reads::Once,
+                    (_, true) => Reads::UntilWouldBlock,
+                    (_, false) => Reads::UntilShort,
+                };
+                self.run_connection(token, reads, hung_up, now);
+            }
+            Ready::Listener(listener) => {
+                if let Some(waiting) = self.waiting.get_mut(listener) {
+                    *waiting = true;
+                }
+            }
+        }
+    }
+
+    /// Runs the connection of `token`, if there still is one.
+    #[inline(always)]
+    fn run_connection(&mut self, token: Token, reads: Reads, hung_up: bool, now: Moment) {
+        let Some(slot) = self.slots.get_mut(token.slot as usize) else { return };
+        if slot.generation != token.generation || slot.connection.is_closed() {
+            return;
+        }
+        self.running = token;
+        let budget = Budget { calls: self.calls, reads, edge: K::EDGE };
+        let Slot { connection, stream, .. } = slot;
+        let progress = transfer::run(connection, stream, &mut self.scratch, &now, budget);
+        if progress == Progress::Blocked && !hung_up && connection.is_idle() {
+            self.timers.arm(token.slot as usize, connection.deadline(self.scratch.limits));
+            if !K::EDGE {
+                self.kernel.interest(token, Wants { receive: true, ..Wants::default() });
+            }
+            return;
+        }
+        self.settle(token, progress, hung_up);
+    }
+
+    /// After a run that left something to wait for.
+    #[cold]
+    fn settle(&mut self, token: Token, progress: Progress, hung_up: bool) {
+        let Some(slot) = self.slots.get_mut(token.slot as usize) else { return };
+        match progress {
+            Progress::Blocked => {
+                let wants = slot.connection.wants();
+                // A peer that is gone is found by the next call. A connection that is paused makes
+                // none, and a level-triggered kernel would report the hang-up for ever.
+                if hung_up && !wants.receive && !wants.send {
+                    slot.connection.failed(slot.stream.error());
+                    self.closed.push(token.slot);
+                    return;
+                }
+                let deadline = slot.connection.deadline(self.scratch.limits);
+                self.timers.arm(token.slot as usize, deadline);
+                if !K::EDGE {
+                    self.kernel.interest(token, wants);
+                }
+            }
+            Progress::Spent => {
+                self.scratch.counters.spent_budgets.increment();
+                if !slot.in_ready {
+                    slot.in_ready = true;
+                    self.ready.push(token);
+                }
+            }
+            Progress::Closed => self.closed.push(token.slot),
+        }
+    }
+
+    /// Makes one call that no byte asked for, sends what it answered, and goes on from there.
+    fn call(
+        &mut self,
+        token: Token,
+        now: Moment,
+        make: impl for<'l> FnOnce(&mut Connection<S::Handler>, Lent<'l>) -> Answer<'l>,
+    ) {
+        self.blaming_handlers(|this| {
+            this.running = token;
+            let Slot { connection, stream, .. } = &mut this.slots[token.slot as usize];
+            if connection.is_closed() {
+                return;
+            }
+            let (limits, counters) = (this.scratch.limits, this.scratch.counters);
+            let answer = make(connection, this.scratch.lend(now));
+            transfer::deliver(connection, stream, answer, limits, counters, &now);
+            if connection.is_closed() {
+                this.closed.push(token.slot);
+            } else {
+                this.run_connection(token, Reads::None, false, now);
+            }
+        });
+    }
+
+    /// Runs `run`; if a handler panics in it, that ends its connection, and `None` is returned.
+    fn blaming_handlers<R>(&mut self, run: impl FnOnce(&mut Self) -> R) -> Option<R> {
+        match panic::catch_unwind(AssertUnwindSafe(|| run(&mut *self))) {
+            Ok(done) => Some(done),
+            Err(payload) => {
+                self.panicked(payload);
+                None
+            }
+        }
+    }
+
+    #[cold]
+    fn panicked(&mut self, payload: Box<dyn Any + Send>) {
+        let token = std::mem::replace(&mut self.running, NOBODY);
+        match self.slots.get_mut(token.slot as usize) {
+            Some(slot) if slot.generation == token.generation => {
+                if !slot.connection.is_closed() {
+                    slot.connection.panicked();
+                    self.closed.push(token.slot);
+                }
+            }
+            // Nobody's handler ran: the fault is ours, and must not be hidden.
+            _ => panic::resume_unwind(payload),
+        }
+    }
+
+    /// Frees the slots of connections that are over.
+    fn free(&mut self) {
+        while let Some(index) = self.closed.pop() {
+            let slot = self.slots.remove(index as usize);
+            let token = Token { slot: index, generation: slot.generation };
+            let reason = slot.connection.close_reason();
+            let cut = reason.is_some_and(|reason| reason.is_cut());
+            self.kernel.release(slot.stream, token, cut);
+            self.front.gate.leave();
+            if let Some(reason) = reason {
+                self.scratch.counters.close(&reason);
+                debug!("connection {index} closed: {reason}");
+            }
+            if panic::catch_unwind(AssertUnwindSafe(|| slot.connection.close())).is_err() {
+                warn!("a handler panicked when it was told that its connection is over");
+            }
+            if self.backoff.is_waiting() {
+                // There is a descriptor again.
+                self.backoff.retry_now();
+            }
+        }
+    }
+
+    // ── accepting ────────────────────────────────────────────────────────────────────────────
+
+    fn accept(&mut self, now: Moment) {
+        if self.backoff.is_waiting() && now < self.backoff.until() {
+            return;
+        }
+        for listener in 0..self.waiting.len() {
+            for _ in 0..Self::ACCEPTS {
+                if !self.waiting[listener] || !self.accept_one(listener, now) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// One accept. False when it is not to be tried again in this turn.
+    fn accept_one(&mut self, listener: usize, now: Moment) -> bool {
+        let accepted = self.kernel.accept(listener);
+        let counters = self.scratch.counters;
+        match self.front.gate.judge(accepted, counters, now) {
+            Verdict::Serve((stream, address)) => {
+                self.can_accept();
+                self.welcome(stream, address, listener, now);
+            }
+            Verdict::TooMany((stream, _)) => {
+                self.can_accept();
+                self.kernel.refuse(stream, self.scratch.input());
+            }
+            Verdict::Next => {}
+            Verdict::Nobody => {
+                self.can_accept();
+                self.waiting[listener] = false;
+            }
+            Verdict::Exhausted => {
+                if self.kernel.refuse_one(listener) {
+                    counters.refused_descriptors.increment();
+                }
+                if !self.backoff.is_waiting() {
+                    self.listen(false);
+                }
+                self.backoff.fail(now);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Accepting works, or works again.
+    fn can_accept(&mut self) {
+        if self.backoff.is_waiting() {
+            self.backoff.succeed();
+            self.listen(true);
+        }
+    }
+
+    fn listen(&mut self, interest: bool) {
+        for listener in 0..self.waiting.len() {
+            self.kernel.listen(listener, interest);
+        }
+    }
+
+    fn welcome(&mut self, stream: K::Stream, address: PeerAddress, listener: usize, now: Moment) {
+        let service = self.front.service;
+        let peer = Peer::new(address, listener);
+        let handler = panic::catch_unwind(AssertUnwindSafe(|| service.handler(&peer)));
+        self.generation = (self.generation + 1) % u32::MAX;
+        let token = Token { slot: self.slots.vacant_key() as u32, generation: self.generation };
+        let handler = match handler {
+            Ok(handler) => self.kernel.register(&stream, token).map(|()| handler),
+            Err(_) => Err(io::Error::other("the service panicked")),
+        };
+        let handler = match handler {
+            Ok(handler) => handler,
+            Err(error) => {
+                self.front.gate.leave();
+                self.scratch.counters.refused_other.increment();
+                self.front.gate.complain(now, || format!("cannot serve {address}: {error}"));
+                self.kernel.refuse(stream, self.scratch.input());
+                return;
+            }
+        };
+        let connection = Connection::new(handler, now);
+        let generation = self.generation;
+        self.slots.insert(Slot { connection, stream, generation, in_ready: false });
+        self.scratch.counters.opened.increment();
+        self.call(token, now, Connection::open);
+    }
+
+    // ── time and the end ─────────────────────────────────────────────────────────────────────
+
+    fn expire(&mut self, now: Moment) {
+        // Those that are due now, and not what they arm: a timer of zero would never end.
+        let mut due = std::mem::take(&mut self.due);
+        while let Some(slot) = self.timers.expired(now) {
+            due.push(slot);
+        }
+        for index in due.drain(..) {
+            let Some(slot) = self.slots.get(index) else { continue };
+            if slot.connection.is_closed() {
+                continue;
+            }
+            let deadline = slot.connection.deadline(self.scratch.limits);
+            if deadline > now {
+                // It had moved on since it was armed.
+                self.timers.arm(index, deadline);
+                continue;
+            }
+            let token = Token { slot: index as u32, generation: slot.generation };
+            self.call(token, now, Connection::expire);
+        }
+        self.due = due;
+    }
+
+    /// Looks whether the server is to end. False when it has.
+    fn heed_stop(&mut self, now: Moment) -> bool {
+        let phase = self.front.stop.phase();
+        if phase > self.seen {
+            self.seen = phase;
+            match phase {
+                Phase::Serving => {}
+                Phase::Draining => self.drain(now),
+                Phase::Stopped => {
+                    self.kernel.close_listeners();
+                    self.cut_all(Connection::stop);
+                }
+            }
+        }
+        if self.seen == Phase::Serving {
+            return true;
+        }
+        if now >= self.drain_ends && !self.slots.is_empty() {
+            let open = self.slots.len();
+            self.cut_all(Connection::drain_timeout);
+            warn!("drain timeout: {open} connections were still open and are cut");
+        }
+        !self.slots.is_empty()
+    }
+
+    /// Accepts everybody who waits, closes the listeners, and reads each connection once more: a
+    /// request that came before the drain is answered.
+    fn drain(&mut self, now: Moment) {
+        self.drain_ends = now + Patience::new(self.front.drain_timeout);
+        self.waiting.fill(true);
+        for _ in 0..Self::LAST_ACCEPTS {
+            self.accept(now);
+            self.free();
+            if self.backoff.is_waiting() || !self.waiting.contains(&true) {
+                break;
+            }
+        }
+        self.kernel.close_listeners();
+        self.waiting.clear();
+        self.backoff.succeed();
+        let tokens: Vec<_> = self
+            .slots
+            .iter()
+            .map(|(slot, entry)| Token { slot: slot as u32, generation: entry.generation })
+            .collect();
+        for token in tokens {
+            let unread = self.slots[token.slot as usize].stream.unread();
+            self.call(token, now, |connection, lent| connection.drain(unread, lent));
+            self.blaming_handlers(|this| {
+                this.run_connection(token, Reads::UntilWouldBlock, false, now);
+            });
+        }
+        self.free();
+    }
+
+    fn cut_all(&mut self, cut: impl Fn(&mut Connection<S::Handler>)) {
+        self.free();
+        for (index, slot) in &mut self.slots {
+            cut(&mut slot.connection);
+            self.closed.push(index as u32);
+        }
+        self.free();
+    }
+}
