@@ -1,0 +1,360 @@
+//! The door: what to serve, where, under which model, within which limits.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use log::info;
+use socket2::Socket;
+
+use crate::counters::{Snapshot, Totals};
+use crate::error::Error;
+use crate::front::gate::Gate;
+use crate::front::{Front, Model};
+use crate::handler::Service;
+use crate::limits::Limits;
+use crate::net::address::Address;
+use crate::net::listener::{self, ListenOptions};
+use crate::stop::Stop;
+use crate::sys;
+
+/// A server that listens and is about to serve.
+///
+/// ```no_run
+/// use evmux::{Exchange, Flow, Handler, Model, Peer, Server};
+///
+/// struct Echo;
+/// impl Handler for Echo {
+///     fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+///         let count = exchange.received.len();
+///         exchange.to_send.append_received(&mut exchange.received, count);
+///         Flow::Continue
+///     }
+/// }
+///
+/// let server = Server::builder(|_: &Peer| Echo)
+///     .model(Model::Epoll)
+///     .listen("127.0.0.1:9000")
+///     .build()?;
+/// server.run()?;
+/// # Ok::<(), evmux::Error>(())
+/// ```
+pub struct Server<S> {
+    service: S,
+    settings: Settings,
+    listeners: Vec<Socket>,
+    addresses: Vec<LocalAddress>,
+    stop: Stop,
+    totals: Totals,
+}
+
+/// Says how a [`Server`] is to be; [`build`](Builder::build) checks it and listens.
+pub struct Builder<S> {
+    service: S,
+    settings: Settings,
+    options: ListenOptions,
+    doors: Vec<Result<Door, Error>>,
+}
+
+enum Door {
+    Address(Address),
+    Listener(TcpListener),
+}
+
+#[derive(Clone)]
+struct Settings {
+    model: Model,
+    threads: usize,
+    limits: Limits,
+    /// `None`: as many as there are descriptors for.
+    max_connections: Option<usize>,
+    drain_timeout: Duration,
+}
+
+/// Where a server listens, with the real port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LocalAddress {
+    /// TCP.
+    Tcp(SocketAddr),
+}
+
+impl LocalAddress {
+    /// The IP address and port, of those that have one.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+        }
+    }
+}
+
+impl fmt::Display for LocalAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "tcp {address}"),
+        }
+    }
+}
+
+impl<S> Builder<S> {
+    /// Descriptors that are not for connections: listeners, the log, the loop's own.
+    const KEPT_DESCRIPTORS: u64 = 32;
+
+    /// The way of waiting; [`Model::Epoll`] unless said.
+    #[must_use]
+    pub fn model(mut self, model: Model) -> Self {
+        self.settings.model = model;
+        self
+    }
+
+    /// The threads that [`Model::Pool`] has for each listener; 4 unless said. The other models
+    /// ignore it.
+    #[must_use]
+    pub fn threads(mut self, count: usize) -> Self {
+        self.settings.threads = count;
+        self
+    }
+
+    /// What each connection may use.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.settings.limits = limits;
+        self
+    }
+
+    /// How many connections may be open at a time. Unless said, as many as the process may have
+    /// descriptors, less 32. A client past it gets our FIN at once.
+    #[must_use]
+    pub fn max_connections(mut self, count: usize) -> Self {
+        self.settings.max_connections = Some(count);
+        self
+    }
+
+    /// How long the open connections may take to finish after [`Stop::drain`]; 10 s unless said.
+    /// Then they are cut.
+    #[must_use]
+    pub fn drain_timeout(mut self, after: Duration) -> Self {
+        self.settings.drain_timeout = after;
+        self
+    }
+
+    /// How the listeners are opened: backlog, keep-alive. For all of them.
+    #[must_use]
+    pub fn listen_options(mut self, options: ListenOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Listens here, too. A name is bound at its first address that can be; that it is looked up
+    /// may block [`build`](Builder::build).
+    #[must_use]
+    pub fn listen<A>(mut self, address: A) -> Self
+    where
+        A: TryInto<Address>,
+        Error: From<A::Error>,
+    {
+        self.doors.push(address.try_into().map(Door::Address).map_err(Error::from));
+        self
+    }
+
+    /// Serves a listener that was opened elsewhere, too; inherited from a supervisor, say. It keeps
+    /// its backlog. That of `TcpListener::bind` is 128: in a flood, clients past it wait a second
+    /// for another try.
+    #[must_use]
+    pub fn listener(mut self, listener: TcpListener) -> Self {
+        self.doors.push(Ok(Door::Listener(listener)));
+        self
+    }
+
+    /// Checks the settings and listens.
+    ///
+    /// # Errors
+    /// When a setting is zero that must not be, no listener was named, an address cannot be read
+    /// or be listened on, or [`Model::Sequential`] was given several.
+    pub fn build(self) -> Result<Server<S>, Error> {
+        let settings = self.settings;
+        let must = |holds: bool, name: &'static str, must: &'static str| {
+            if holds { Ok(()) } else { Err(Error::Setting { name, must }) }
+        };
+        must(settings.threads > 0, "threads", "at least 1")?;
+        must(settings.max_connections != Some(0), "max_connections", "at least 1")?;
+        must(!self.doors.is_empty(), "the number of listeners", "at least 1")?;
+        let one_at_a_time = settings.model != Model::Sequential || self.doors.len() == 1;
+        must(one_at_a_time, "the number of listeners of the sequential model", "1")?;
+
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        for door in self.doors {
+            let (socket, address) = open(door?, &self.options)?;
+            listeners.push(socket);
+            addresses.push(address);
+        }
+        let stop = Stop::new().map_err(Error::Start)?;
+        let totals = Totals::new();
+        Ok(Server { service: self.service, settings, listeners, addresses, stop, totals })
+    }
+}
+
+fn open(door: Door, options: &ListenOptions) -> Result<(Socket, LocalAddress), Error> {
+    let failed = |address: String| move |source| Error::Listen { address, source };
+    let socket = match door {
+        Door::Listener(listener) => {
+            let name = listener.local_addr().map_or("a listener".into(), |a| format!("tcp:{a}"));
+            listener::adopt(listener, options).map_err(failed(name))?
+        }
+        Door::Address(address @ Address::Tcp { .. }) => {
+            let name = address.to_string();
+            let candidates = address.resolve().map_err(failed(name.clone()))?;
+            // The first that can be had; of several failures the last one is told.
+            let mut opened = Err(std::io::Error::from(std::io::ErrorKind::AddrNotAvailable));
+            for candidate in candidates {
+                opened = listener::listen(candidate, options);
+                if opened.is_ok() {
+                    break;
+                }
+            }
+            let socket = opened.map_err(failed(name.clone()))?;
+            let wanted = options.backlog;
+            if let Some(most) = listener::somaxconn().filter(|most| *most < wanted) {
+                info!("{name}: the kernel cuts the backlog of {wanted} to {most} (somaxconn)");
+            }
+            socket
+        }
+        Door::Address(address) => {
+            let source = std::io::Error::other("only TCP can be listened on");
+            return Err(Error::Listen { address: address.to_string(), source });
+        }
+    };
+    let address = socket.local_addr().map_err(failed("a listener".into()))?.as_socket();
+    let Some(address) = address else {
+        let source = std::io::Error::other("the socket has no IP address");
+        return Err(Error::Listen { address: "a listener".into(), source });
+    };
+    Ok((socket, LocalAddress::Tcp(address)))
+}
+
+impl<S> Server<S> {
+    /// A server of `service`, as yet without a listener.
+    pub fn builder(service: S) -> Builder<S> {
+        Builder {
+            service,
+            settings: Settings {
+                model: Model::Epoll,
+                threads: 4,
+                limits: Limits::default(),
+                max_connections: None,
+                drain_timeout: Duration::from_secs(10),
+            },
+            options: ListenOptions::default(),
+            doors: Vec::new(),
+        }
+    }
+
+    /// Where it listens, in the order in which the listeners were named. A port of 0 stands here
+    /// as the one that the kernel chose.
+    pub fn local_addresses(&self) -> &[LocalAddress] {
+        &self.addresses
+    }
+
+    /// What ends it, from any thread.
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Serves on this thread until it is stopped and the last connection is over; what was
+    /// counted.
+    ///
+    /// # Errors
+    /// When what the model needs cannot be had, or when waiting itself fails. What a client does
+    /// is never an error.
+    pub fn run(self) -> Result<Snapshot, Error>
+    where
+        S: Service + Sync,
+    {
+        let max_connections = match self.settings.max_connections {
+            Some(count) => count,
+            None => {
+                let descriptors = sys::descriptor_limit().map_err(Error::Start)?;
+                descriptors.saturating_sub(Builder::<S>::KEPT_DESCRIPTORS).max(1) as usize
+            }
+        };
+        let front = Front {
+            service: &self.service,
+            limits: self.settings.limits,
+            drain_timeout: self.settings.drain_timeout,
+            gate: Gate::new(max_connections),
+            stop: &self.stop,
+            totals: &self.totals,
+            origin: Instant::now(),
+        };
+        let Settings { model, threads, .. } = self.settings;
+        front.run(model, threads, self.listeners).map_err(Error::Run)?;
+        Ok(self.totals.snapshot())
+    }
+
+    /// Serves on a thread of its own.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn start(self) -> Result<Running, Error>
+    where
+        S: Service + Send + Sync + 'static,
+    {
+        let (addresses, stop) = (self.addresses.clone(), self.stop.clone());
+        let totals = self.totals.clone();
+        let thread = thread::Builder::new()
+            .name("evmux".into())
+            .spawn(move || self.run())
+            .map_err(Error::Start)?;
+        Ok(Running { addresses, stop, totals, thread: Some(thread) })
+    }
+}
+
+/// A server on a thread of its own. Dropping it stops the server at once and waits for its end;
+/// for an orderly end, [`drain`](Stop::drain) it and [`join`](Running::join).
+pub struct Running {
+    addresses: Vec<LocalAddress>,
+    stop: Stop,
+    totals: Totals,
+    /// `None` once it was joined.
+    thread: Option<JoinHandle<Result<Snapshot, Error>>>,
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn local_addresses(&self) -> &[LocalAddress] {
+        &self.addresses
+    }
+
+    /// What ends it, from any thread.
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Snapshot {
+        self.totals.snapshot()
+    }
+
+    /// Waits until the server has ended: somebody must have stopped it, or will.
+    ///
+    /// # Errors
+    /// As [`Server::run`].
+    pub fn join(mut self) -> Result<Snapshot, Error> {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            _ => Err(Error::Run(std::io::Error::other("the serving thread panicked"))),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.stop.now();
+            // Whether it ended well was not asked.
+            let _ = thread.join();
+        }
+    }
+}
