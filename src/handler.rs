@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::buffer::{Outgoing, Received};
+use crate::codec::TooLong;
 use crate::limits::CloseReason;
 use crate::moment::{Moment, Patience};
 
@@ -153,6 +154,12 @@ pub enum Violation {
     },
     /// What came is not in the protocol; the text says what.
     Malformed(&'static str),
+}
+
+impl From<TooLong> for Violation {
+    fn from(refused: TooLong) -> Self {
+        Self::TooLong { length: refused.length, limit: refused.limit }
+    }
 }
 
 impl fmt::Display for Violation {
