@@ -4,6 +4,7 @@
 compile_error!("evmux runs on 64-bit Linux only: it waits with epoll, timerfd and eventfd");
 
 mod buffer;
+pub mod codec;
 mod connection;
 mod counters;
 mod error;
