@@ -1,0 +1,41 @@
+//! What a server can be for its clients: the services of the binary, for anyone to run or to learn
+//! from.
+//!
+//! Each is a handler, one connection's side of it, and the function that makes one for a peer,
+//! which is the [`Service`](crate::Service). They know bytes and the time they are given: no socket,
+//! no thread, no model.
+//!
+//! | service | what it does |
+//! |---|---|
+//! | [`upper`] | answers text with its upper case, as it comes |
+//! | [`echo`] | answers bytes with themselves |
+//! | [`discard`] | takes bytes and answers nothing |
+//! | [`hello`], [`greeting`] | says a line, and closes |
+//! | [`time`] | says what time it is, and closes |
+//! | [`lines`] | answers each line with its upper case |
+//! | [`blocks`] | the same for frames that begin with their length |
+//! | [`busy`] | as `lines`, and works for each line |
+//!
+//! [`once`] makes a service of a stream one that answers the first bytes and closes.
+
+mod blocks;
+mod busy;
+mod discard;
+mod echo;
+mod hello;
+mod lines;
+mod once;
+mod say;
+mod time;
+mod upper;
+
+pub use blocks::{Blocks, blocks};
+pub use busy::{Busy, busy};
+pub use discard::{Discard, discard};
+pub use echo::{Echo, echo};
+pub use hello::{greeting, hello};
+pub use lines::{Lines, lines};
+pub use once::{Once, once};
+pub use say::Say;
+pub use time::time;
+pub use upper::{Upper, upper};
