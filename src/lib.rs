@@ -16,6 +16,7 @@ mod limits;
 mod moment;
 mod net;
 mod server;
+pub mod services;
 mod stop;
 mod sys;
 mod timers;
