@@ -105,6 +105,8 @@ pub(crate) enum Reads {
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
+    /// Nothing waits; it goes on when bytes come.
+    Idle,
     /// It goes on when the kernel reports something.
     Blocked,
     /// The budget is spent: it can go on now, and no event will say so.
@@ -128,16 +130,18 @@ pub(crate) fn run<H: Handler, S: Stream, const INPUT: usize>(
     loop {
         if connection.is_idle() {
             if receive_blocked {
-                return Progress::Blocked;
+                return Progress::Idle;
             }
             if calls == 0 {
                 return Progress::Spent;
             }
             calls -= 1;
             match serve_idle(connection, stream, scratch, clock) {
+                Done::Answered { short } if is_enough(reads, short) => return Progress::Idle,
+                Done::Answered { .. } => {}
                 Done::Received { short, stuck } => {
                     receive_blocked = is_enough(reads, short);
-                    send_blocked = stuck;
+                    send_blocked |= stuck;
                 }
                 Done::ReceiveBlocked => receive_blocked = true,
                 Done::Called { stuck } => send_blocked |= stuck,
@@ -163,6 +167,7 @@ pub(crate) fn run<H: Handler, S: Stream, const INPUT: usize>(
         }
         calls -= 1;
         match act(connection, stream, scratch, clock, wants) {
+            Done::Answered { short } => receive_blocked = is_enough(reads, short),
             Done::Received { short, stuck } => {
                 receive_blocked = is_enough(reads, short);
                 send_blocked |= stuck;
@@ -222,6 +227,8 @@ pub(crate) fn deliver<H: Handler, S: Stream>(
 /// What one action came to. `stuck`: the socket took less than there was to send, so that more
 /// can be sent only when it says so.
 enum Done {
+    /// As `Received`, and everything was answered and sent: the connection is idle.
+    Answered { short: bool },
     /// Bytes were received; `short`: less than there was room for.
     Received { short: bool, stuck: bool },
     /// Nothing could be received.
@@ -251,17 +258,19 @@ fn serve_idle<H: Handler, S: Stream, const INPUT: usize>(
     if !answer.is_empty() && !connection.is_closed() {
         sent = send(connection, stream, answer.as_slice(), counters);
     }
+    let short = count < INPUT;
     let stuck = sent < answer.as_slice().len();
-    if !quiet || stuck {
-        connection.keep(answer, sent, scratch.limits, clock.now());
-        if connection.is_paused() {
-            counters.paused.increment();
-        }
+    if quiet && !stuck {
+        return Done::Answered { short };
+    }
+    connection.keep(answer, sent, scratch.limits, clock.now());
+    if connection.is_paused() {
+        counters.paused.increment();
     }
     if scratch.output.capacity() > Scratch::<INPUT>::KEEP_OUTPUT {
         scratch.output = Vec::new();
     }
-    Done::Received { short: count < INPUT, stuck }
+    Done::Received { short, stuck }
 }
 
 /// Does the first thing of `wants`, and counts whether reading was paused or resumed by it.

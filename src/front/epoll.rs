@@ -123,13 +123,9 @@ impl Kernel for Epoll {
         events.iter().filter_map(|event| {
             let token = Token::from_usize(event.token().0);
             if token.generation != RESERVED {
-                let read_closed = event.is_read_closed();
-                return Some(Ready::Stream {
-                    token,
-                    receive: event.is_readable(),
-                    end: read_closed || event.is_error() || event.is_priority(),
-                    hung_up: event.is_error() || (read_closed && event.is_write_closed()),
-                });
+                let end = event.is_read_closed() || event.is_error() || event.is_priority();
+                let hung_up = end && event.is_write_closed();
+                return Some(Ready::Stream { token, receive: event.is_readable(), end, hung_up });
             }
             (token != STOP && token != TIMER).then_some(Ready::Listener(token.slot as usize))
         })

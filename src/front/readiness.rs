@@ -202,7 +202,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         let budget = Budget { calls: self.calls, reads, edge: K::EDGE };
         let Slot { connection, stream, .. } = slot;
         let progress = transfer::run(connection, stream, &mut self.scratch, &now, budget);
-        if progress == Progress::Blocked && !hung_up && connection.is_idle() {
+        if progress == Progress::Idle && !hung_up {
             self.timers.arm(token.slot as usize, connection.deadline(self.scratch.limits));
             if !K::EDGE {
                 self.kernel.interest(token, Wants { receive: true, ..Wants::default() });
@@ -217,7 +217,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     fn settle(&mut self, token: Token, progress: Progress, hung_up: bool) {
         let Some(slot) = self.slots.get_mut(token.slot as usize) else { return };
         match progress {
-            Progress::Blocked => {
+            Progress::Idle | Progress::Blocked => {
                 let wants = slot.connection.wants();
                 // A peer that is gone is found by the next call. A connection that is paused makes
                 // none, and a level-triggered kernel would report the hang-up for ever.
