@@ -42,7 +42,7 @@ impl fmt::Display for Error {
                 write!(f, "cannot listen on {address}: {source}")?;
                 match source.kind() {
                     io::ErrorKind::AddrInUse => {
-                        f.write_str("; another server has it: stop that one or choose another port")
+                        f.write_str("; another server has it: stop that one or choose another address")
                     }
                     io::ErrorKind::AddrNotAvailable => {
                         f.write_str("; no interface of this machine has that address")

@@ -1,7 +1,10 @@
 //! The door: what to serve, where, under which model, within which limits.
 
 use std::fmt;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,6 +19,7 @@ use crate::handler::Service;
 use crate::limits::Limits;
 use crate::net::address::Address;
 use crate::net::listener::{self, ListenOptions};
+use crate::net::unix::{self, SocketFile};
 use crate::stop::Stop;
 use crate::sys;
 
@@ -45,6 +49,8 @@ pub struct Server<S> {
     settings: Settings,
     listeners: Vec<Socket>,
     addresses: Vec<LocalAddress>,
+    /// Removed from the file system when the server is over.
+    files: Vec<SocketFile>,
     stop: Stop,
     totals: Totals,
 }
@@ -60,6 +66,7 @@ pub struct Builder<S> {
 enum Door {
     Address(Address),
     Listener(TcpListener),
+    UnixListener(UnixListener),
 }
 
 #[derive(Clone)]
@@ -78,6 +85,8 @@ struct Settings {
 pub enum LocalAddress {
     /// TCP.
     Tcp(SocketAddr),
+    /// A Unix stream socket; the path is empty when it has none.
+    Unix(PathBuf),
 }
 
 impl LocalAddress {
@@ -85,6 +94,7 @@ impl LocalAddress {
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
         }
     }
 }
@@ -93,6 +103,7 @@ impl fmt::Display for LocalAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "tcp {address}"),
+            Self::Unix(path) => write!(f, "unix {}", path.display()),
         }
     }
 }
@@ -146,8 +157,11 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Listens here, too. A name is bound at its first address that can be; that it is looked up
-    /// may block [`build`](Builder::build).
+    /// Listens here, too: on TCP or at the path of a Unix socket.
+    ///
+    /// A name is bound at its first address that can be; that it is looked up may block
+    /// [`build`](Builder::build). A path that a dead server left behind is taken over, one at which
+    /// a server listens or another file is not; our own is removed when the server is over.
     #[must_use]
     pub fn listen<A>(mut self, address: A) -> Self
     where
@@ -167,6 +181,13 @@ impl<S> Builder<S> {
         self
     }
 
+    /// As [`listener`](Builder::listener), for a Unix socket. Its file is not ours to remove.
+    #[must_use]
+    pub fn unix_listener(mut self, listener: UnixListener) -> Self {
+        self.doors.push(Ok(Door::UnixListener(listener)));
+        self
+    }
+
     /// Checks the settings and listens.
     ///
     /// # Errors
@@ -183,31 +204,38 @@ impl<S> Builder<S> {
         let one_at_a_time = settings.model != Model::Sequential || self.doors.len() == 1;
         must(one_at_a_time, "the number of listeners of the sequential model", "1")?;
 
-        let mut listeners = Vec::new();
-        let mut addresses = Vec::new();
+        let (mut listeners, mut addresses, mut files) = (Vec::new(), Vec::new(), Vec::new());
         for door in self.doors {
-            let (socket, address) = open(door?, &self.options)?;
+            let (socket, file) = open(door?, &self.options)?;
+            addresses.push(local_address(&socket)?);
             listeners.push(socket);
-            addresses.push(address);
+            files.extend(file);
         }
         let stop = Stop::new().map_err(Error::Start)?;
-        let totals = Totals::new();
-        Ok(Server { service: self.service, settings, listeners, addresses, stop, totals })
+        let (service, totals) = (self.service, Totals::new());
+        Ok(Server { service, settings, listeners, addresses, files, stop, totals })
     }
 }
 
-fn open(door: Door, options: &ListenOptions) -> Result<(Socket, LocalAddress), Error> {
+fn open(door: Door, options: &ListenOptions) -> Result<(Socket, Option<SocketFile>), Error> {
     let failed = |address: String| move |source| Error::Listen { address, source };
-    let socket = match door {
+    match door {
         Door::Listener(listener) => {
             let name = listener.local_addr().map_or("a listener".into(), |a| format!("tcp:{a}"));
-            listener::adopt(listener, options).map_err(failed(name))?
+            Ok((listener::adopt(listener, options).map_err(failed(name))?, None))
+        }
+        Door::UnixListener(listener) => Ok((Socket::from(listener), None)),
+        Door::Address(Address::Unix(path)) => {
+            let name = format!("unix:{}", path.display());
+            let (socket, file) = unix::listen(&path, options).map_err(failed(name.clone()))?;
+            tell_cut_backlog(&name, options);
+            Ok((socket, Some(file)))
         }
         Door::Address(address @ Address::Tcp { .. }) => {
             let name = address.to_string();
             let candidates = address.resolve().map_err(failed(name.clone()))?;
             // The first that can be had; of several failures the last one is told.
-            let mut opened = Err(std::io::Error::from(std::io::ErrorKind::AddrNotAvailable));
+            let mut opened = Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
             for candidate in candidates {
                 opened = listener::listen(candidate, options);
                 if opened.is_ok() {
@@ -215,23 +243,29 @@ fn open(door: Door, options: &ListenOptions) -> Result<(Socket, LocalAddress), E
                 }
             }
             let socket = opened.map_err(failed(name.clone()))?;
-            let wanted = options.backlog;
-            if let Some(most) = listener::somaxconn().filter(|most| *most < wanted) {
-                info!("{name}: the kernel cuts the backlog of {wanted} to {most} (somaxconn)");
-            }
-            socket
+            tell_cut_backlog(&name, options);
+            Ok((socket, None))
         }
-        Door::Address(address) => {
-            let source = std::io::Error::other("only TCP can be listened on");
-            return Err(Error::Listen { address: address.to_string(), source });
+        Door::Address(address @ Address::Udp { .. }) => {
+            let source = io::Error::other("a stream service cannot be served on UDP");
+            Err(Error::Listen { address: address.to_string(), source })
         }
-    };
-    let address = socket.local_addr().map_err(failed("a listener".into()))?.as_socket();
-    let Some(address) = address else {
-        let source = std::io::Error::other("the socket has no IP address");
-        return Err(Error::Listen { address: "a listener".into(), source });
-    };
-    Ok((socket, LocalAddress::Tcp(address)))
+    }
+}
+
+fn tell_cut_backlog(name: &str, options: &ListenOptions) {
+    let wanted = options.backlog;
+    if let Some(most) = listener::somaxconn().filter(|most| *most < wanted) {
+        info!("{name}: the kernel cuts the backlog of {wanted} to {most} (net.core.somaxconn)");
+    }
+}
+
+fn local_address(socket: &Socket) -> Result<LocalAddress, Error> {
+    let address = socket.local_addr().map_err(Error::Start)?;
+    Ok(match address.as_socket() {
+        Some(address) => LocalAddress::Tcp(address),
+        None => LocalAddress::Unix(address.as_pathname().map(PathBuf::from).unwrap_or_default()),
+    })
 }
 
 impl<S> Server<S> {
@@ -290,6 +324,7 @@ impl<S> Server<S> {
         };
         let Settings { model, threads, .. } = self.settings;
         front.run(model, threads, self.listeners).map_err(Error::Run)?;
+        drop(self.files);
         Ok(self.totals.snapshot())
     }
 
@@ -344,7 +379,7 @@ impl Running {
     pub fn join(mut self) -> Result<Snapshot, Error> {
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(result)) => result,
-            _ => Err(Error::Run(std::io::Error::other("the serving thread panicked"))),
+            _ => Err(Error::Run(io::Error::other("the serving thread panicked"))),
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::front::Front;
 use crate::front::gate::{Backoff, Verdict};
-use crate::handler::{Handler, Peer, Service};
+use crate::handler::{Handler, Peer, PeerAddress, Service};
 use crate::lent::{Answer, Lent};
 use crate::limits::{CloseReason, Limits};
 use crate::moment::{Moment, Patience};
@@ -101,12 +101,16 @@ impl<'f, S: Service> Blocking<'f, S> {
             let now = self.now();
             match self.front.gate.judge(listener.accept(), counters, now) {
                 Verdict::Serve((socket, address)) => {
-                    // A client that is gone again may have no address any more.
-                    let Some(address) = address.as_socket() else {
-                        self.left();
-                        continue;
+                    let address = match address.as_socket() {
+                        Some(address) => address.into(),
+                        None => {
+                            // Only TCP inherits these from its listener.
+                            let _ = socket.set_read_timeout(Some(TICK));
+                            let _ = socket.set_write_timeout(Some(TICK));
+                            PeerAddress::Unix
+                        }
                     };
-                    return Some((socket.into(), Peer::new(address.into(), index)));
+                    return Some((socket.into(), Peer::new(address, index)));
                 }
                 Verdict::TooMany((socket, _)) => {
                     SocketStream::from(socket).refuse(&mut [0; 4096]);

@@ -58,10 +58,11 @@ impl Epoll {
 
     fn new(origin: Instant, listeners: Vec<Socket>, stop: &Stop) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mut acceptor = Acceptor::new(listeners)?;
-        for (index, listener) in acceptor.listeners.iter_mut().enumerate() {
+        let acceptor = Acceptor::new(listeners)?;
+        for (index, listener) in acceptor.listeners.iter().enumerate() {
             let token = mio::Token(listener_token(index).to_usize());
-            poll.registry().register(listener, token, Interest::READABLE)?;
+            let descriptor = listener.as_raw_fd();
+            poll.registry().register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
         }
         // Both are written at most once and never read; each makes one event.
         for seen in [Phase::Serving, Phase::Draining] {
@@ -146,10 +147,10 @@ impl Kernel for Epoll {
     }
 
     fn close_listeners(&mut self) {
-        for mut listener in self.acceptor.listeners.drain(..) {
+        for listener in self.acceptor.listeners.drain(..) {
             // A listener may be shared with another process: dropped only, it would go on
             // reporting its clients here.
-            let _ = self.poll.registry().deregister(&mut listener);
+            let _ = self.poll.registry().deregister(&mut SourceFd(&listener.as_raw_fd()));
         }
     }
 

@@ -3,9 +3,10 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use mio::net::TcpListener;
-use socket2::Socket;
+use mio::net::{TcpListener, UnixListener};
+use socket2::{Domain, Socket};
 
 use crate::handler::PeerAddress;
 use crate::net::stream::SocketStream;
@@ -41,32 +42,63 @@ impl Spare {
     }
 }
 
+/// A listener that does not block; its streams do not either, from accept4(2) on.
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn new(socket: Socket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(if socket.domain()? == Domain::UNIX {
+            Self::Unix(UnixListener::from_std(socket.into()))
+        } else {
+            Self::Tcp(TcpListener::from_std(socket.into()))
+        })
+    }
+
+    fn accept(&self) -> io::Result<(SocketStream, PeerAddress)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept()?;
+                Ok((OwnedFd::from(stream).into(), address.into()))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept()?;
+                Ok((OwnedFd::from(stream).into(), PeerAddress::Unix))
+            }
+        }
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(listener) => listener.as_raw_fd(),
+            Self::Unix(listener) => listener.as_raw_fd(),
+        }
+    }
+}
+
 /// The listeners of a loop.
 pub(crate) struct Acceptor {
-    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) listeners: Vec<Listener>,
     spare: Spare,
 }
 
 impl Acceptor {
     pub(crate) fn new(sockets: Vec<Socket>) -> io::Result<Self> {
-        let listeners = sockets
-            .into_iter()
-            .map(|socket| {
-                socket.set_nonblocking(true)?;
-                Ok(TcpListener::from_std(socket.into()))
-            })
-            .collect::<io::Result<_>>()?;
+        let listeners = sockets.into_iter().map(Listener::new).collect::<io::Result<_>>()?;
         Ok(Self { listeners, spare: Spare::new() })
     }
 
-    /// Accepts a client with accept4(2): the stream does not block from the start.
     pub(crate) fn accept(&self, listener: usize) -> io::Result<(SocketStream, PeerAddress)> {
-        let (stream, address) = self.listeners[listener].accept()?;
-        Ok((SocketStream::from(std::os::fd::OwnedFd::from(stream)), address.into()))
+        self.listeners[listener].accept()
     }
 
     pub(crate) fn refuse_one(&mut self, listener: usize) -> bool {
-        let socket = &self.listeners[listener];
-        self.spare.refuse_one(|| socket.accept())
+        let listener = &self.listeners[listener];
+        self.spare.refuse_one(|| listener.accept())
     }
 }

@@ -56,6 +56,11 @@ impl ListenOptions {
         self.no_delay = on;
         self
     }
+
+    /// As listen(2) takes it.
+    pub(crate) fn queue_length(&self) -> i32 {
+        i32::try_from(self.backlog).unwrap_or(i32::MAX)
+    }
 }
 
 /// A blocking socket that listens at `address`. `[::]` is IPv6 only, whatever the system's default
@@ -69,7 +74,7 @@ pub(crate) fn listen(address: SocketAddr, options: &ListenOptions) -> io::Result
     }
     set_inherited(&socket, options)?;
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    socket.listen(options.queue_length())?;
     Ok(socket)
 }
 

@@ -4,3 +4,4 @@ pub(crate) mod acceptor;
 pub(crate) mod address;
 pub(crate) mod listener;
 pub(crate) mod stream;
+pub(crate) mod unix;
