@@ -124,6 +124,10 @@ numbers! {
     paused,
     /// Times that reading it went on.
     resumed,
+    /// Messages of the program that reached their connection.
+    messages_delivered,
+    /// Messages of the program whose connection was gone, closing, or had too much waiting.
+    messages_dropped,
 }
 
 impl Counters {
@@ -293,6 +297,8 @@ mod tests {
             spent_budgets: 30,
             paused: 32,
             resumed: 2,
+            messages_delivered: 0,
+            messages_dropped: 0,
             closed,
         };
         assert_eq!(twice, expected);

@@ -41,9 +41,9 @@ impl fmt::Display for Error {
             Self::Listen { address, source } => {
                 write!(f, "cannot listen on {address}: {source}")?;
                 match source.kind() {
-                    io::ErrorKind::AddrInUse => {
-                        f.write_str("; another server has it: stop that one or choose another address")
-                    }
+                    io::ErrorKind::AddrInUse => f.write_str(
+                        "; another server has it: stop that one or choose another address",
+                    ),
                     io::ErrorKind::AddrNotAvailable => {
                         f.write_str("; no interface of this machine has that address")
                     }

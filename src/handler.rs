@@ -71,6 +71,13 @@ pub trait Handler {
         Flow::Continue
     }
 
+    /// [`Handle::wake`](crate::Handle::wake) was called for this connection, by another thread or
+    /// another connection. Several calls may come as one.
+    fn wake(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        let _ = exchange;
+        Flow::Continue
+    }
+
     /// The server is going away, and everything that had come was received. [`Flow::Close`] now,
     /// or [`Flow::Continue`] and close before the drain timeout cuts the connection.
     fn drain(&mut self, exchange: &mut Exchange<'_>) -> Flow {
@@ -78,7 +85,8 @@ pub trait Handler {
         Flow::Close
     }
 
-    /// The connection is over. Called exactly once for every handler that was opened.
+    /// The connection is over. Called exactly once for every handler that was opened; and for one
+    /// whose outgoing connection could not be made, which is not opened.
     fn closed(&mut self, reason: &CloseReason) {
         let _ = reason;
     }
@@ -101,6 +109,9 @@ impl<H: Handler + ?Sized> Handler for Box<H> {
     fn timer(&mut self, exchange: &mut Exchange<'_>) -> Flow {
         (**self).timer(exchange)
     }
+    fn wake(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        (**self).wake(exchange)
+    }
     fn drain(&mut self, exchange: &mut Exchange<'_>) -> Flow {
         (**self).drain(exchange)
     }
@@ -112,8 +123,8 @@ impl<H: Handler + ?Sized> Handler for Box<H> {
 /// What a handler waits for next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// What is left is incomplete: call when a new byte has come. From `open`, `room`, `timer` and
-    /// `drain`: what `receive` asked for stands.
+    /// What is left is incomplete: call when a new byte has come. From `open`, `room`, `timer`,
+    /// `wake` and `drain`: what `receive` asked for stands.
     Continue,
     /// Call `receive` when so many bytes are there, the unconsumed ones included: a frame whose
     /// length is known is not scanned again for each piece. With nothing left unconsumed it is
@@ -121,10 +132,10 @@ pub enum Flow {
     /// as [`Violation::TooLong`].
     AtLeast(usize),
     /// More can be done without new bytes: call `receive` again in a later turn, once there is
-    /// room to send. What a handler says that stopped at [`Outgoing::is_full`]. From `room` and
-    /// `timer` it ends a `Wait`.
+    /// room to send. What a handler says that stopped at [`Outgoing::is_full`]. From `room`,
+    /// `timer` and `wake` it ends a `Wait`.
     Again,
-    /// Stop reading, until `room` or `timer` returns [`Flow::Again`].
+    /// Stop reading, until `room`, `timer` or `wake` returns [`Flow::Again`].
     Wait,
     /// Send what was answered, then close in order: no answer is lost to a reset.
     Close,
@@ -272,12 +283,34 @@ pub struct Peer {
     /// Which of the server's listeners it was accepted on, counted from 0 in the order in which
     /// they were given.
     pub listener: usize,
+    /// What other threads call the connection; only the readiness models have it. See
+    /// [`Handle`](crate::Handle).
+    pub id: Option<ConnectionId>,
 }
 
 impl Peer {
+    /// The listener of a connection that was not accepted, but made.
+    pub const OUTGOING: usize = usize::MAX;
+
     /// A peer at `address` that was accepted on listener number `listener`.
     pub fn new(address: PeerAddress, listener: usize) -> Self {
-        Self { address, listener }
+        Self { address, listener, id: None }
+    }
+}
+
+/// The name of a connection, never given to another one in the life of a server: reactor, slot,
+/// and which of the slot's connections it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId {
+    pub(crate) reactor: u32,
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+impl ConnectionId {
+    /// Which reactor the connection belongs to, counted from 0.
+    pub fn reactor(&self) -> usize {
+        self.reactor as usize
     }
 }
 

@@ -5,9 +5,11 @@
 //! tests is what ships.
 
 use std::io;
+use std::net::SocketAddr;
 
 use crate::connection::Wants;
 use crate::handler::PeerAddress;
+use crate::local::Target;
 use crate::moment::Moment;
 use crate::stop::Phase;
 use crate::transfer::Stream;
@@ -52,6 +54,9 @@ pub(crate) trait Kernel {
     /// Whether a level-triggered kernel reports clients that wait; an edge-triggered one ignores
     /// it.
     fn listen(&mut self, listener: usize, interest: bool);
+
+    /// Begins to connect to `target`, from `source`; writable means that it is done, or has failed.
+    fn connect(&mut self, target: &Target, source: Option<SocketAddr>) -> io::Result<Self::Stream>;
 
     /// With a descriptor kept for this: one client is accepted and closed at once. False when
     /// there was none, or no descriptor.

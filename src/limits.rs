@@ -27,6 +27,7 @@ pub struct Limits {
     pub(crate) high: usize,
     /// ... and at which it is again.
     pub(crate) low: usize,
+    pub(crate) overflow: Overflow,
     pub(crate) idle: Patience,
     pub(crate) write: Patience,
     pub(crate) frame: Patience,
@@ -43,6 +44,7 @@ impl Default for Limits {
             send_buffer: mebibyte,
             high: mebibyte,
             low: mebibyte / 2,
+            overflow: Overflow::Close,
             idle: Patience::FOREVER,
             write: Patience::new(Duration::from_secs(60)),
             frame: Patience::new(Duration::from_secs(60)),
@@ -72,6 +74,14 @@ impl Limits {
     pub fn send_buffer(mut self, bytes: usize) -> Self {
         let bytes = bytes.max(1);
         (self.send_buffer, self.high, self.low) = (bytes, bytes, bytes / 2);
+        self
+    }
+
+    /// What happens to a message that the program sends ([`Handle::send`](crate::Handle::send)) to a
+    /// peer for which [`send_buffer`](Limits::send_buffer) waits already. Close, unless said.
+    #[must_use]
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
         self
     }
 
@@ -127,6 +137,15 @@ impl Limits {
     }
 }
 
+/// What becomes of a message to a peer that reads too slowly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// The connection is cut, as too slow: a reader never misses a message that a later one follows.
+    Close,
+    /// The message is dropped, and counted.
+    Drop,
+}
+
 /// Why a connection is over. Not an error: something to count, to label, to log in one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -143,6 +162,8 @@ pub enum CloseReason {
     Incomplete,
     /// The server was drained.
     Drained,
+    /// The program closed it, by [`Handle::close`](crate::Handle::close).
+    Dismissed,
     /// The peer did not take what waited for it.
     TooSlow,
     /// The drain timeout passed with something still open.
@@ -151,6 +172,8 @@ pub enum CloseReason {
     Reset,
     /// Another I/O error.
     Failed(io::ErrorKind),
+    /// An outgoing connection could not be made: what the last address said.
+    Unreachable(io::ErrorKind),
     /// The handler cut it.
     Aborted,
     /// The handler panicked.
@@ -163,7 +186,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// One label for each kind, for counters: `finished`, `too_slow`, ...
-    pub const LABELS: [&'static str; 14] = [
+    pub const LABELS: [&'static str; 16] = [
         "finished",
         "served",
         "refused",
@@ -178,6 +201,8 @@ impl CloseReason {
         "panicked",
         "stopped",
         "out_of_memory",
+        "dismissed",
+        "unreachable",
     ];
 
     /// Which of [`CloseReason::LABELS`] this is.
@@ -197,6 +222,8 @@ impl CloseReason {
             Self::Panicked => 11,
             Self::Stopped => 12,
             Self::OutOfMemory => 13,
+            Self::Dismissed => 14,
+            Self::Unreachable(_) => 15,
         }
     }
 
@@ -230,9 +257,11 @@ impl fmt::Display for CloseReason {
             Self::Idle => f.write_str("idle for too long"),
             Self::Incomplete => f.write_str("a frame was not whole in time"),
             Self::Drained => f.write_str("the server is going away"),
+            Self::Dismissed => f.write_str("the program closed it"),
             Self::TooSlow => f.write_str("the peer reads too slowly"),
             Self::DrainTimeout => f.write_str("still open at the drain timeout"),
             Self::Reset => f.write_str("reset by the peer"),
+            Self::Unreachable(kind) => write!(f, "cannot be reached: {kind}"),
             Self::Failed(kind) => write!(f, "failed: {kind}"),
             Self::Aborted => f.write_str("the handler cut it"),
             Self::Panicked => f.write_str("the handler panicked"),

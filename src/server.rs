@@ -17,6 +17,7 @@ use crate::front::gate::Gate;
 use crate::front::{Front, Model};
 use crate::handler::Service;
 use crate::limits::Limits;
+use crate::mailbox::Mailbox;
 use crate::net::address::Address;
 use crate::net::listener::{self, ListenOptions};
 use crate::net::unix::{self, SocketFile};
@@ -51,6 +52,7 @@ pub struct Server<S> {
     addresses: Vec<LocalAddress>,
     /// Removed from the file system when the server is over.
     files: Vec<SocketFile>,
+    mailbox: Option<Mailbox>,
     stop: Stop,
     totals: Totals,
 }
@@ -61,6 +63,7 @@ pub struct Builder<S> {
     settings: Settings,
     options: ListenOptions,
     doors: Vec<Result<Door, Error>>,
+    mailbox: Option<Mailbox>,
 }
 
 enum Door {
@@ -188,6 +191,14 @@ impl<S> Builder<S> {
         self
     }
 
+    /// Lets other threads speak to the connections, by the mailbox's [`Handle`](crate::Handle)s.
+    /// For the readiness models only: a thread that waits in recv(2) hears nobody.
+    #[must_use]
+    pub fn mailbox(mut self, mailbox: Mailbox) -> Self {
+        self.mailbox = Some(mailbox);
+        self
+    }
+
     /// Checks the settings and listens.
     ///
     /// # Errors
@@ -204,6 +215,9 @@ impl<S> Builder<S> {
         let one_at_a_time = settings.model != Model::Sequential || self.doors.len() == 1;
         must(one_at_a_time, "the number of listeners of the sequential model", "1")?;
 
+        let hears = self.mailbox.is_none() || !settings.model.is_blocking();
+        must(hears, "the model of a server with a mailbox", "epoll or poll")?;
+
         let (mut listeners, mut addresses, mut files) = (Vec::new(), Vec::new(), Vec::new());
         for door in self.doors {
             let (socket, file) = open(door?, &self.options)?;
@@ -213,7 +227,8 @@ impl<S> Builder<S> {
         }
         let stop = Stop::new().map_err(Error::Start)?;
         let (service, totals) = (self.service, Totals::new());
-        Ok(Server { service, settings, listeners, addresses, files, stop, totals })
+        let mailbox = self.mailbox;
+        Ok(Server { service, settings, listeners, addresses, files, mailbox, stop, totals })
     }
 }
 
@@ -282,6 +297,7 @@ impl<S> Server<S> {
             },
             options: ListenOptions::default(),
             doors: Vec::new(),
+            mailbox: None,
         }
     }
 
@@ -320,6 +336,7 @@ impl<S> Server<S> {
             gate: Gate::new(max_connections),
             stop: &self.stop,
             totals: &self.totals,
+            mailbox: self.mailbox.as_ref(),
             origin: Instant::now(),
         };
         let Settings { model, threads, .. } = self.settings;

@@ -28,6 +28,8 @@ pub(crate) trait Stream {
     fn unread(&self) -> usize;
     /// Why the kernel says that the stream is broken.
     fn error(&self) -> io::ErrorKind;
+    /// Whether a stream that is being connected is so by now, or why it will not be.
+    fn is_connected(&self) -> io::Result<bool>;
 }
 
 /// What time it is *after* a call. For a front end whose calls do not wait, one moment a turn is

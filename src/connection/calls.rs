@@ -20,6 +20,7 @@ pub(super) enum Call {
     End,
     Room,
     Timer,
+    Wake,
     Drain,
 }
 
@@ -85,6 +86,7 @@ impl<H: Handler> Connection<H> {
             Call::End => handler.end(&mut exchange),
             Call::Room => handler.room(&mut exchange),
             Call::Timer => handler.timer(&mut exchange),
+            Call::Wake => handler.wake(&mut exchange),
             Call::Drain => handler.drain(&mut exchange),
         };
         Outcome {
@@ -108,7 +110,7 @@ impl<H: Handler> Connection<H> {
                     _ => waiting.drain = Drain::Told,
                 }
             }
-            Call::Open | Call::Receive | Call::Timer => {}
+            Call::Open | Call::Receive | Call::Timer | Call::Wake => {}
         }
         let room = self.room(limits);
         let mut own = self

@@ -21,7 +21,7 @@ use std::io;
 use crate::buffer::{Buffer, OutOfMemory};
 use crate::handler::{Flow, Handler, Partial, Violation};
 use crate::lent::{Answer, Lent};
-use crate::limits::{CloseReason, Limits};
+use crate::limits::{CloseReason, Limits, Overflow};
 use crate::moment::Moment;
 
 mod calls;
@@ -194,6 +194,41 @@ impl<H: Handler> Connection<H> {
         }
     }
 
+    /// Another thread or connection asks the handler to look.
+    #[cold]
+    pub fn wake<'l>(&mut self, lent: Lent<'l>) -> Answer<'l> {
+        if self.state != State::Open {
+            return Answer::NOTHING;
+        }
+        self.call_on_kept(Call::Wake, lent)
+    }
+
+    /// The program sends `bytes` that no handler made: they are the answer, to be sent and given
+    /// back as any other. None when the connection is closing, or when too much waits already and
+    /// [`Limits::overflow`] says that then a message is dropped.
+    #[cold]
+    pub fn post<'l>(&mut self, bytes: &'l [u8], limits: &Limits) -> Option<Answer<'l>> {
+        if self.state != State::Open {
+            return None;
+        }
+        if self.to_send().len() < limits.send_buffer {
+            return Some(Answer(bytes));
+        }
+        if limits.overflow == Overflow::Close {
+            self.cut(Ending::TooSlow);
+        }
+        None
+    }
+
+    /// The program closes the connection, in order.
+    #[cold]
+    pub fn dismiss<'l>(&mut self, lent: Lent<'l>) -> Answer<'l> {
+        if self.state == State::Open {
+            self.flush(Ending::Dismissed, lent.limits, lent.now);
+        }
+        Answer::NOTHING
+    }
+
     /// The server is going away; `unread` bytes of this peer have come and were not received yet.
     /// They are received and answered first, and so is a frame that has begun.
     #[cold]
@@ -310,6 +345,12 @@ impl<H: Handler> Connection<H> {
     #[cold]
     pub fn panicked(&mut self) {
         self.cut(Ending::Panicked);
+    }
+
+    /// An outgoing connection could not be made.
+    #[cold]
+    pub(crate) fn unreachable(&mut self, kind: io::ErrorKind) {
+        self.cut(Ending::Unreachable(kind));
     }
 
     /// The drain timeout has passed: what is still open is cut.

@@ -9,6 +9,7 @@
 //! over a percent of what a short connection costs.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ use crate::front::Front;
 use crate::front::readiness::Readiness;
 use crate::handler::{PeerAddress, Service};
 use crate::kernel::{Kernel, Ready, Token};
+use crate::local::Target;
+use crate::mailbox::Queue;
 use crate::moment::Moment;
 use crate::net::acceptor::Acceptor;
 use crate::net::stream::SocketStream;
@@ -30,8 +33,9 @@ use crate::sys::TimerFd;
 /// Serves until the server is stopped.
 pub(crate) fn run<S: Service>(front: &Front<'_, S>, listeners: Vec<Socket>) -> io::Result<()> {
     let counters = front.totals.register();
-    let kernel = Epoll::new(front.origin, listeners, front.stop)?;
-    Readiness::<_, _>::new(front, kernel, &counters).run()
+    let queue = front.queue(0);
+    let kernel = Epoll::new(front.origin, listeners, front.stop, queue.as_deref())?;
+    Readiness::<_, _>::new(front, kernel, &counters).with_queue(queue, 0).run()
 }
 
 struct Epoll {
@@ -47,6 +51,7 @@ struct Epoll {
 const RESERVED: u32 = u32::MAX;
 const STOP: Token = Token { slot: u32::MAX, generation: RESERVED };
 const TIMER: Token = Token { slot: u32::MAX - 1, generation: RESERVED };
+const MAILBOX: Token = Token { slot: u32::MAX - 2, generation: RESERVED };
 
 fn listener_token(listener: usize) -> Token {
     Token { slot: listener as u32, generation: RESERVED }
@@ -56,7 +61,12 @@ impl Epoll {
     /// Events taken out of the kernel at once; what is left comes with the next wait.
     const BATCH: usize = 1024;
 
-    fn new(origin: Instant, listeners: Vec<Socket>, stop: &Stop) -> io::Result<Self> {
+    fn new(
+        origin: Instant,
+        listeners: Vec<Socket>,
+        stop: &Stop,
+        queue: Option<&Queue<SocketStream>>,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let acceptor = Acceptor::new(listeners)?;
         for (index, listener) in acceptor.listeners.iter().enumerate() {
@@ -64,16 +74,19 @@ impl Epoll {
             let descriptor = listener.as_raw_fd();
             poll.registry().register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
         }
-        // Both are written at most once and never read; each makes one event.
-        for seen in [Phase::Serving, Phase::Draining] {
-            let descriptor = stop.next_phase_fd(seen).as_raw_fd();
-            let token = mio::Token(STOP.to_usize());
-            poll.registry().register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
-        }
+        // None of these is ever read: each write to one makes an event, and that is all they say.
         let timer = TimerFd::new()?;
-        let token = mio::Token(TIMER.to_usize());
-        let descriptor = timer.as_fd().as_raw_fd();
-        poll.registry().register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
+        let mut watched = vec![
+            (stop.next_phase_fd(Phase::Serving), STOP),
+            (stop.next_phase_fd(Phase::Draining), STOP),
+            (timer.as_fd(), TIMER),
+        ];
+        watched.extend(queue.map(|queue| (queue.descriptor.as_fd(), MAILBOX)));
+        for (descriptor, token) in watched {
+            let token = mio::Token(token.to_usize());
+            let mut source = SourceFd(&descriptor.as_raw_fd());
+            poll.registry().register(&mut source, token, Interest::READABLE)?;
+        }
         Ok(Self { poll, acceptor, timer, armed: Moment::NEVER, origin })
     }
 
@@ -128,7 +141,8 @@ impl Kernel for Epoll {
                 let hung_up = end && event.is_write_closed();
                 return Some(Ready::Stream { token, receive: event.is_readable(), end, hung_up });
             }
-            (token != STOP && token != TIMER).then_some(Ready::Listener(token.slot as usize))
+            let is_listener = ![STOP, TIMER, MAILBOX].contains(&token);
+            is_listener.then_some(Ready::Listener(token.slot as usize))
         })
     }
 
@@ -138,6 +152,10 @@ impl Kernel for Epoll {
 
     fn accept(&mut self, listener: usize) -> io::Result<(SocketStream, PeerAddress)> {
         self.acceptor.accept(listener)
+    }
+
+    fn connect(&mut self, target: &Target, source: Option<SocketAddr>) -> io::Result<SocketStream> {
+        SocketStream::connect(target, source)
     }
 
     fn listen(&mut self, _: usize, _: bool) {}

@@ -98,6 +98,11 @@ impl Gate {
         }
     }
 
+    /// A connection that nobody asked to be let in: the server made it itself.
+    pub(crate) fn enter(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A connection that was let in is over.
     pub(crate) fn leave(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
@@ -12,6 +13,8 @@ use crate::counters::Totals;
 use crate::front::gate::Gate;
 use crate::handler::Service;
 use crate::limits::Limits;
+use crate::mailbox::{Mailbox, Queue};
+use crate::net::stream::SocketStream;
 use crate::stop::Stop;
 
 pub(crate) mod blocking;
@@ -102,8 +105,16 @@ pub(crate) struct Front<'s, S> {
     pub(crate) gate: Gate,
     pub(crate) stop: &'s Stop,
     pub(crate) totals: &'s Totals,
+    pub(crate) mailbox: Option<&'s Mailbox>,
     /// When all clocks of this server began.
     pub(crate) origin: Instant,
+}
+
+impl<S> Front<'_, S> {
+    /// The messages for reactor number `reactor`.
+    pub(crate) fn queue(&self, reactor: usize) -> Option<Arc<Queue<SocketStream>>> {
+        self.mailbox.and_then(|mailbox| mailbox.queues.get(reactor)).cloned()
+    }
 }
 
 impl<S> Front<'_, S>

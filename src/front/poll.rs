@@ -1,8 +1,8 @@
 //! Waiting with poll(2): level-triggered, with interest switched on and off as in the slides.
 //!
 //! ```text
-//!   fds:     | stop | listener | listener | stream | stream | stream ...
-//!   tokens:                               | token  | token  | token  ...
+//!   fds:     | stop | mailbox | listener | listener | stream | stream ...
+//!   tokens:                                         | token  | token  ...
 //! ```
 //!
 //! The kernel is handed the whole array in each wait and looks at every entry: that is the O(n)
@@ -10,6 +10,7 @@
 //! gone, so a stream that is not to be read from must not be asked for.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ use crate::front::Front;
 use crate::front::readiness::Readiness;
 use crate::handler::{PeerAddress, Service};
 use crate::kernel::{Kernel, Ready, Token};
+use crate::local::Target;
+use crate::mailbox::Queue;
 use crate::moment::Moment;
 use crate::net::acceptor::Acceptor;
 use crate::net::stream::SocketStream;
@@ -29,13 +32,15 @@ use crate::sys::{self, PollFd};
 /// Serves until the server is stopped.
 pub(crate) fn run<S: Service>(front: &Front<'_, S>, listeners: Vec<Socket>) -> io::Result<()> {
     let counters = front.totals.register();
-    let kernel = Poll::new(front.origin, listeners, front.stop)?;
-    Readiness::<_, _>::new(front, kernel, &counters).run()
+    let queue = front.queue(0);
+    let kernel = Poll::new(front.origin, listeners, front.stop, queue.as_deref())?;
+    Readiness::<_, _>::new(front, kernel, &counters).with_queue(queue.clone(), 0).run()
 }
 
 struct Poll<'s> {
     acceptor: Acceptor,
     stop: &'s Stop,
+    queue: Option<&'s Queue<SocketStream>>,
     fds: Vec<PollFd>,
     /// The token of each stream, in the order of `fds`.
     tokens: Vec<Token>,
@@ -45,15 +50,25 @@ struct Poll<'s> {
 }
 
 impl<'s> Poll<'s> {
-    fn new(origin: Instant, listeners: Vec<Socket>, stop: &'s Stop) -> io::Result<Self> {
+    /// Where `fds` has what is not a socket; a negative descriptor is skipped.
+    const STOP: usize = 0;
+    const MAILBOX: usize = 1;
+    const FIRST_LISTENER: usize = 2;
+
+    fn new(
+        origin: Instant,
+        listeners: Vec<Socket>,
+        stop: &'s Stop,
+        queue: Option<&'s Queue<SocketStream>>,
+    ) -> io::Result<Self> {
         let acceptor = Acceptor::new(listeners)?;
-        let mut fds = vec![PollFd { fd: -1, events: libc::POLLIN, revents: 0 }];
-        fds.extend(acceptor.listeners.iter().map(|listener| PollFd {
-            fd: listener.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        }));
-        Ok(Self { acceptor, stop, fds, tokens: Vec::new(), place: Vec::new(), origin })
+        let mailbox = queue.map_or(-1, |queue| queue.descriptor.as_fd().as_raw_fd());
+        let fds = [-1, mailbox]
+            .into_iter()
+            .chain(acceptor.listeners.iter().map(AsRawFd::as_raw_fd))
+            .map(|fd| PollFd { fd, events: libc::POLLIN, revents: 0 })
+            .collect();
+        Ok(Self { acceptor, stop, queue, fds, tokens: Vec::new(), place: Vec::new(), origin })
     }
 
     /// Where the streams begin in `fds`.
@@ -84,7 +99,7 @@ impl Kernel for Poll<'_> {
     fn wait(&mut self, events: &mut Vec<Ready>, until: Moment, seen: Phase) -> io::Result<()> {
         events.clear();
         // Each phase's descriptor stays readable: waiting for one that was seen would spin.
-        self.fds[0].fd =
+        self.fds[Self::STOP].fd =
             if seen == Phase::Stopped { -1 } else { self.stop.next_phase_fd(seen).as_raw_fd() };
         let timeout = match until {
             Moment::NEVER => None,
@@ -113,8 +128,12 @@ impl Kernel for Poll<'_> {
                     end: false,
                     hung_up: entry.revents & broken != 0,
                 });
-            } else if index > 0 {
-                events.push(Ready::Listener(index - 1));
+            } else if index >= Self::FIRST_LISTENER {
+                events.push(Ready::Listener(index - Self::FIRST_LISTENER));
+            } else if index == Self::MAILBOX
+                && let Some(queue) = self.queue
+            {
+                queue.descriptor.clear();
             }
         }
         Ok(())
@@ -133,8 +152,12 @@ impl Kernel for Poll<'_> {
         self.acceptor.accept(listener)
     }
 
+    fn connect(&mut self, target: &Target, source: Option<SocketAddr>) -> io::Result<SocketStream> {
+        SocketStream::connect(target, source)
+    }
+
     fn listen(&mut self, listener: usize, interest: bool) {
-        self.fds[1 + listener].events = if interest { libc::POLLIN } else { 0 };
+        self.fds[Self::FIRST_LISTENER + listener].events = if interest { libc::POLLIN } else { 0 };
     }
 
     fn refuse_one(&mut self, listener: usize) -> bool {
@@ -142,7 +165,8 @@ impl Kernel for Poll<'_> {
     }
 
     fn close_listeners(&mut self) {
-        self.fds.drain(1..=self.acceptor.listeners.len());
+        let listeners = Self::FIRST_LISTENER..self.first_stream();
+        self.fds.drain(listeners);
         self.acceptor.listeners.clear();
     }
 

@@ -10,8 +10,10 @@
 //! connection that is gone can meet its successor.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 
 use log::{debug, warn};
 use slab::Slab;
@@ -20,13 +22,20 @@ use crate::connection::{Connection, Wants};
 use crate::counters::Counters;
 use crate::front::Front;
 use crate::front::gate::{Backoff, Verdict};
-use crate::handler::{Peer, PeerAddress, Service};
+use crate::handler::{ConnectionId, Peer, PeerAddress, Service};
 use crate::kernel::{Kernel, Ready, Token};
 use crate::lent::{Answer, Lent};
+use crate::mailbox::Queue;
 use crate::moment::{Moment, Patience};
 use crate::stop::Phase;
 use crate::timers::Timers;
 use crate::transfer::{self, Budget, Progress, Reads, Scratch, Stream};
+
+mod messages;
+mod outgoing;
+
+use messages::Inbox;
+use outgoing::Attempt;
 
 pub(crate) struct Readiness<'s, K: Kernel, S: Service, const INPUT: usize = 65536> {
     front: &'s Front<'s, S>,
@@ -44,6 +53,12 @@ pub(crate) struct Readiness<'s, K: Kernel, S: Service, const INPUT: usize = 6553
     waiting: Vec<bool>,
     /// While descriptors are exhausted.
     backoff: Backoff,
+    /// What is asked of the loop, beside what its streams bring.
+    inbox: Inbox<K::Stream, S::Handler>,
+    /// Outgoing connections that are not there yet, by slot.
+    attempts: HashMap<u32, Attempt>,
+    /// Which of the server's reactors this is.
+    reactor: u32,
     /// The last phase that was acted upon, and when the drain ends.
     seen: Phase,
     drain_ends: Moment,
@@ -60,6 +75,8 @@ struct Slot<S, H> {
     stream: S,
     generation: u32,
     in_ready: bool,
+    /// An outgoing one that is not there yet.
+    connecting: bool,
 }
 
 const _: () = assert!(size_of::<Slot<crate::net::stream::SocketStream, ()>>() <= 56);
@@ -87,6 +104,9 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             closed: Vec::new(),
             scratch: Scratch::new(&front.limits, counters),
             backoff: Backoff::new(),
+            inbox: Inbox::new(),
+            attempts: HashMap::new(),
+            reactor: 0,
             seen: Phase::Serving,
             drain_ends: Moment::NEVER,
             running: NOBODY,
@@ -94,6 +114,13 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             due: Vec::new(),
             front,
         }
+    }
+
+    /// Reads the messages of other threads from `queue`, as reactor number `reactor`.
+    pub(crate) fn with_queue(mut self, queue: Option<Arc<Queue<K::Stream>>>, reactor: u32) -> Self {
+        self.inbox.queue = queue;
+        self.reactor = reactor;
+        self
     }
 
     /// Serves until the server was stopped and every connection is over.
@@ -117,6 +144,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         self.scratch.counters.waits.increment();
         let now = self.kernel.now();
         self.run_ready(events, now);
+        self.read_messages(now);
         // Before accepting: what they held, descriptors above all, can be had again.
         self.free();
         self.accept(now);
@@ -128,7 +156,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     /// How long the next wait may take at most.
     fn deadline(&self) -> Moment {
         let clients_wait = !self.backoff.is_waiting() && self.waiting.contains(&true);
-        if clients_wait || !self.ready.is_empty() {
+        if clients_wait || !self.ready.is_empty() || !self.inbox.may_sleep() {
             return Moment::START;
         }
         self.timers.next().min(self.backoff.until()).min(self.drain_ends)
@@ -196,6 +224,10 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     fn run_connection(&mut self, token: Token, reads: Reads, hung_up: bool, now: Moment) {
         let Some(slot) = self.slots.get_mut(token.slot as usize) else { return };
         if slot.generation != token.generation || slot.connection.is_closed() {
+            return;
+        }
+        if slot.connecting {
+            self.look_at_attempt(token, now);
             return;
         }
         self.running = token;
@@ -298,11 +330,19 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         while let Some(index) = self.closed.pop() {
             let slot = self.slots.remove(index as usize);
             let token = Token { slot: index, generation: slot.generation };
+            if slot.connecting {
+                self.attempts.remove(&index);
+            }
             let reason = slot.connection.close_reason();
             let cut = reason.is_some_and(|reason| reason.is_cut());
             self.kernel.release(slot.stream, token, cut);
             self.front.gate.leave();
-            if let Some(reason) = reason {
+            if let Some(queue) = &self.inbox.queue {
+                queue.note_closed(index as usize);
+            }
+            if !slot.connecting
+                && let Some(reason) = reason
+            {
                 self.scratch.counters.close(&reason);
                 debug!("connection {index} closed: {reason}");
             }
@@ -378,30 +418,58 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     }
 
     fn welcome(&mut self, stream: K::Stream, address: PeerAddress, listener: usize, now: Moment) {
+        self.adopt(stream, Peer::new(address, listener), now);
+    }
+
+    /// Serves a client that the gate has let in.
+    fn adopt(&mut self, stream: K::Stream, mut peer: Peer, now: Moment) {
         let service = self.front.service;
-        let peer = Peer::new(address, listener);
+        let token = self.next_token();
+        peer.id = Some(self.id(token));
         let handler = panic::catch_unwind(AssertUnwindSafe(|| service.handler(&peer)));
-        self.generation = (self.generation + 1) % u32::MAX;
-        let token = Token { slot: self.slots.vacant_key() as u32, generation: self.generation };
         let handler = match handler {
             Ok(handler) => self.kernel.register(&stream, token).map(|()| handler),
             Err(_) => Err(io::Error::other("the service panicked")),
         };
-        let handler = match handler {
-            Ok(handler) => handler,
+        match handler {
+            Ok(handler) => {
+                self.insert(Connection::new(handler, now), stream, token);
+                self.scratch.counters.opened.increment();
+                self.call(token, now, Connection::open);
+            }
             Err(error) => {
                 self.front.gate.leave();
                 self.scratch.counters.refused_other.increment();
-                self.front.gate.complain(now, || format!("cannot serve {address}: {error}"));
+                let problem = || format!("cannot serve {}: {error}", peer.address);
+                self.front.gate.complain(now, problem);
                 self.kernel.refuse(stream, self.scratch.input());
-                return;
             }
-        };
-        let connection = Connection::new(handler, now);
-        let generation = self.generation;
-        self.slots.insert(Slot { connection, stream, generation, in_ready: false });
-        self.scratch.counters.opened.increment();
-        self.call(token, now, Connection::open);
+        }
+    }
+
+    /// The token of the next connection to be inserted.
+    fn next_token(&mut self) -> Token {
+        self.generation = (self.generation + 1) % u32::MAX;
+        Token { slot: self.slots.vacant_key() as u32, generation: self.generation }
+    }
+
+    fn id(&self, token: Token) -> ConnectionId {
+        let Token { slot, generation } = token;
+        ConnectionId { reactor: self.reactor, slot, generation }
+    }
+
+    fn insert(&mut self, connection: Connection<S::Handler>, stream: K::Stream, token: Token) {
+        let generation = token.generation;
+        self.slots.insert(Slot {
+            connection,
+            stream,
+            generation,
+            in_ready: false,
+            connecting: false,
+        });
+        if let Some(queue) = &self.inbox.queue {
+            queue.note_open(self.id(token));
+        }
     }
 
     // ── time and the end ─────────────────────────────────────────────────────────────────────
@@ -417,13 +485,17 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             if slot.connection.is_closed() {
                 continue;
             }
+            let token = Token { slot: index as u32, generation: slot.generation };
+            if slot.connecting {
+                self.look_at_attempt(token, now);
+                continue;
+            }
             let deadline = slot.connection.deadline(self.scratch.limits);
             if deadline > now {
                 // It had moved on since it was armed.
                 self.timers.arm(index, deadline);
                 continue;
             }
-            let token = Token { slot: index as u32, generation: slot.generation };
             self.call(token, now, Connection::expire);
         }
         self.due = due;
@@ -475,6 +547,12 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             .map(|(slot, entry)| Token { slot: slot as u32, generation: entry.generation })
             .collect();
         for token in tokens {
+            if self.slots[token.slot as usize].connecting {
+                // It has nothing to finish.
+                self.slots[token.slot as usize].connection.stop();
+                self.closed.push(token.slot);
+                continue;
+            }
             let unread = self.slots[token.slot as usize].stream.unread();
             self.call(token, now, |connection, lent| connection.drain(unread, lent));
             self.blaming_handlers(|this| {

@@ -4,22 +4,43 @@
 //! read(2) and write(2), which cost a few percent more and raise SIGPIPE.
 
 use std::io::{self, Read};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use socket2::Socket;
+use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::local::Target;
 use crate::sys;
 use crate::transfer::Stream;
 
 /// A connected stream socket. Its descriptor is owned alone and never duplicated, so that closing
 /// it is also what takes it out of an epoll set.
+#[derive(Debug)]
 pub(crate) struct SocketStream(Socket);
 
 impl SocketStream {
     /// Reads at most so many times what a refused client had sent already.
     const DISCARDS: usize = 16;
+
+    /// Begins to connect, without waiting.
+    pub(crate) fn connect(target: &Target, source: Option<SocketAddr>) -> io::Result<Self> {
+        let (domain, address) = match target {
+            Target::Inet(address) => (Domain::for_address(*address), SockAddr::from(*address)),
+            Target::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+        };
+        let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
+        if domain != Domain::UNIX {
+            socket.set_tcp_nodelay(true)?;
+            if let Some(source) = source {
+                socket.bind(&source.into())?;
+            }
+        }
+        match socket.connect(&address) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+            _ => Ok(Self(socket)),
+        }
+    }
 
     /// A connection that is not served: our FIN, what has come is thrown away so that closing does
     /// not reset it, and no waiting.
@@ -62,6 +83,17 @@ impl Stream for SocketStream {
         match self.0.take_error() {
             Ok(Some(error)) | Err(error) => error.kind(),
             Ok(None) => io::ErrorKind::ConnectionReset,
+        }
+    }
+
+    fn is_connected(&self) -> io::Result<bool> {
+        if let Some(error) = self.0.take_error()? {
+            return Err(error);
+        }
+        match self.0.peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }

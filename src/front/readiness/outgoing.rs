@@ -1,0 +1,129 @@
+//! Connections that a handler asked for: connect(2) without waiting, address after address.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{self, AssertUnwindSafe};
+
+use crate::connection::{Connection, Wants};
+use crate::front::readiness::Readiness;
+use crate::handler::{Handler, Peer, PeerAddress, Service};
+use crate::kernel::{Kernel, Token};
+use crate::limits::CloseReason;
+use crate::local::{Outgoing, Target};
+use crate::moment::{Moment, Patience};
+use crate::transfer::Stream;
+
+/// A connection that is not there yet.
+pub(super) struct Attempt {
+    /// Those that were not tried.
+    targets: VecDeque<Target>,
+    source: Option<SocketAddr>,
+    /// When this target's share of the time ends, and when all of it does.
+    pub(super) until: Moment,
+    ends: Moment,
+}
+
+impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
+    /// Begins to open a connection.
+    pub(super) fn connect(&mut self, outgoing: Outgoing<S::Handler>, now: Moment) {
+        let Outgoing { targets, options, make } = outgoing;
+        let token = self.next_token();
+        let address = match targets.front() {
+            Some(Target::Inet(address)) => PeerAddress::from(*address),
+            _ => PeerAddress::Unix,
+        };
+        let peer = Peer { id: Some(self.id(token)), ..Peer::new(address, Peer::OUTGOING) };
+        let Ok(handler) = panic::catch_unwind(AssertUnwindSafe(|| make(&peer))) else {
+            self.front.gate.complain(now, || format!("no handler for {address}: it panicked"));
+            return;
+        };
+        let ends = now + Patience::new(options.timeout);
+        let mut attempt = Attempt { targets, source: options.source, until: now, ends };
+        let begun = loop {
+            let begun = self.begin(&mut attempt, now);
+            match begun.and_then(|stream| self.kernel.register(&stream, token).map(|()| stream)) {
+                Err(_) if !attempt.targets.is_empty() => {}
+                begun => break begun,
+            }
+        };
+        match begun {
+            Ok(stream) => {
+                self.front.gate.enter();
+                self.insert(Connection::new(handler, now), stream, token);
+                self.slots[token.slot as usize].connecting = true;
+                self.await_attempt(attempt, token);
+            }
+            Err(error) => {
+                let mut handler = handler;
+                let reason = CloseReason::Unreachable(error.kind());
+                let _ = panic::catch_unwind(AssertUnwindSafe(move || handler.closed(&reason)));
+            }
+        }
+    }
+
+    /// Starts connecting to the next target that does not fail at once.
+    fn begin(&mut self, attempt: &mut Attempt, now: Moment) -> io::Result<K::Stream> {
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        while let Some(target) = attempt.targets.pop_front() {
+            if now >= attempt.ends {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            match self.kernel.connect(&target, attempt.source) {
+                Ok(stream) => {
+                    // What is left of the time is shared evenly by those that are left.
+                    let left = attempt.ends.since(now) / (attempt.targets.len() as u32 + 1);
+                    attempt.until = now + Patience::new(left);
+                    return Ok(stream);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn await_attempt(&mut self, attempt: Attempt, token: Token) {
+        self.kernel.interest(token, Wants { send: true, ..Wants::default() });
+        self.timers.arm(token.slot as usize, attempt.until);
+        self.attempts.insert(token.slot, attempt);
+    }
+
+    /// Something happened to a stream that is being connected, or its time is over.
+    #[cold]
+    pub(super) fn look_at_attempt(&mut self, token: Token, now: Moment) {
+        let slot = &mut self.slots[token.slot as usize];
+        let Some(attempt) = self.attempts.get(&token.slot) else { return };
+        let failure = match slot.stream.is_connected() {
+            Ok(true) => {
+                slot.connecting = false;
+                self.attempts.remove(&token.slot);
+                self.scratch.counters.opened.increment();
+                self.kernel.interest(token, Wants { receive: true, ..Wants::default() });
+                self.call(token, now, Connection::open);
+                return;
+            }
+            Ok(false) if now < attempt.until => {
+                self.timers.arm(token.slot as usize, attempt.until);
+                return;
+            }
+            Ok(false) => io::Error::from(io::ErrorKind::TimedOut),
+            Err(error) => error,
+        };
+        let Some(mut attempt) = self.attempts.remove(&token.slot) else { return };
+        match self.begin(&mut attempt, now) {
+            Ok(stream) => {
+                let old = std::mem::replace(&mut self.slots[token.slot as usize].stream, stream);
+                self.kernel.release(old, token, false);
+                let stream = &self.slots[token.slot as usize].stream;
+                // One that cannot be registered makes no event: its time will run out.
+                let _ = self.kernel.register(stream, token);
+                self.await_attempt(attempt, token);
+            }
+            Err(_) => {
+                let slot = &mut self.slots[token.slot as usize];
+                slot.connection.unreachable(failure.kind());
+                self.closed.push(token.slot);
+            }
+        }
+    }
+}
