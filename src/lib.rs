@@ -28,7 +28,7 @@ pub use buffer::{Outgoing, Received};
 pub use connection::{Connection, Wants};
 pub use counters::Snapshot;
 pub use error::Error;
-pub use front::{Model, UnknownModel};
+pub use front::{Balance, Model, UnknownModel};
 pub use handler::{ConnectionId, Exchange, Flow, Handler, Peer, PeerAddress, Service, Violation};
 pub use lent::{Answer, Lent};
 pub use limits::{CloseReason, Limits, Overflow};

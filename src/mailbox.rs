@@ -171,6 +171,8 @@ pub(crate) enum Message<St> {
     Close(ConnectionId),
     /// A client that another loop accepted.
     Adopt(St, Peer),
+    /// A descriptor has become free in another loop.
+    Freed,
 }
 
 impl<St> Queue<St> {
@@ -199,10 +201,19 @@ impl<St> Queue<St> {
             }
             messages.push_back(message(content));
         }
+        self.ring();
+        Ok(())
+    }
+
+    /// Wakes the loop if it sleeps.
+    pub(crate) fn ring(&self) {
         if self.bell.ring() {
             self.descriptor.signal();
         }
-        Ok(())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages().is_empty()
     }
 
     /// Before the loop waits. False when there are messages: then it must not.

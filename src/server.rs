@@ -14,7 +14,7 @@ use socket2::Socket;
 use crate::counters::{Snapshot, Totals};
 use crate::error::Error;
 use crate::front::gate::Gate;
-use crate::front::{Front, Model};
+use crate::front::{Balance, Crowd, Front, Model};
 use crate::handler::Service;
 use crate::limits::Limits;
 use crate::mailbox::Mailbox;
@@ -75,7 +75,7 @@ enum Door {
 #[derive(Clone)]
 struct Settings {
     model: Model,
-    threads: usize,
+    crowd: Crowd,
     limits: Limits,
     /// `None`: as many as there are descriptors for.
     max_connections: Option<usize>,
@@ -126,7 +126,22 @@ impl<S> Builder<S> {
     /// ignore it.
     #[must_use]
     pub fn threads(mut self, count: usize) -> Self {
-        self.settings.threads = count;
+        self.settings.crowd.threads = count;
+        self
+    }
+
+    /// The threads that [`Model::Epoll`] serves on, each with a reactor of its own; 1 unless said.
+    /// With more than one, a further thread accepts and hands the connections over.
+    #[must_use]
+    pub fn reactors(mut self, count: usize) -> Self {
+        self.settings.crowd.reactors = count;
+        self
+    }
+
+    /// Which of several reactors gets a new connection; [`Balance::RoundRobin`] unless said.
+    #[must_use]
+    pub fn balance(mut self, balance: Balance) -> Self {
+        self.settings.crowd.balance = balance;
         self
     }
 
@@ -209,7 +224,13 @@ impl<S> Builder<S> {
         let must = |holds: bool, name: &'static str, must: &'static str| {
             if holds { Ok(()) } else { Err(Error::Setting { name, must }) }
         };
-        must(settings.threads > 0, "threads", "at least 1")?;
+        let Crowd { threads, reactors, .. } = settings.crowd;
+        must(threads > 0, "threads", "at least 1")?;
+        must(reactors > 0, "reactors", "at least 1")?;
+        let has_reactors = settings.model == Model::Epoll || reactors == 1;
+        must(has_reactors, "the number of reactors of another model than epoll", "1")?;
+        let mailboxes = self.mailbox.as_ref().map_or(reactors, |mailbox| mailbox.queues.len());
+        must(mailboxes == reactors, "the mailbox", "made for as many reactors as there are")?;
         must(settings.max_connections != Some(0), "max_connections", "at least 1")?;
         must(!self.doors.is_empty(), "the number of listeners", "at least 1")?;
         let one_at_a_time = settings.model != Model::Sequential || self.doors.len() == 1;
@@ -290,7 +311,7 @@ impl<S> Server<S> {
             service,
             settings: Settings {
                 model: Model::Epoll,
-                threads: 4,
+                crowd: Crowd { threads: 4, reactors: 1, balance: Balance::default() },
                 limits: Limits::default(),
                 max_connections: None,
                 drain_timeout: Duration::from_secs(10),
@@ -339,8 +360,8 @@ impl<S> Server<S> {
             mailbox: self.mailbox.as_ref(),
             origin: Instant::now(),
         };
-        let Settings { model, threads, .. } = self.settings;
-        front.run(model, threads, self.listeners).map_err(Error::Run)?;
+        let Settings { model, crowd, .. } = self.settings;
+        front.run(model, crowd, self.listeners).map_err(Error::Run)?;
         drop(self.files);
         Ok(self.totals.snapshot())
     }

@@ -38,7 +38,7 @@ pub(crate) fn run<S: Service>(front: &Front<'_, S>, listeners: Vec<Socket>) -> i
     Readiness::<_, _>::new(front, kernel, &counters).with_queue(queue, 0).run()
 }
 
-struct Epoll {
+pub(crate) struct Epoll {
     poll: Poll,
     acceptor: Acceptor,
     timer: TimerFd,
@@ -61,7 +61,7 @@ impl Epoll {
     /// Events taken out of the kernel at once; what is left comes with the next wait.
     const BATCH: usize = 1024;
 
-    fn new(
+    pub(crate) fn new(
         origin: Instant,
         listeners: Vec<Socket>,
         stop: &Stop,

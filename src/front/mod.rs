@@ -22,6 +22,7 @@ pub(crate) mod epoll;
 pub(crate) mod gate;
 pub(crate) mod poll;
 pub(crate) mod pool;
+pub(crate) mod reactors;
 pub(crate) mod readiness;
 pub(crate) mod sequential;
 pub(crate) mod threads;
@@ -97,6 +98,26 @@ impl fmt::Display for UnknownModel {
 
 impl std::error::Error for UnknownModel {}
 
+/// Which reactor gets a new connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// Each in turn.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest connections.
+    Fewest,
+}
+
+/// How many threads a model has where it has several.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crowd {
+    /// Of the pool, for each listener.
+    pub(crate) threads: usize,
+    /// Of epoll, beside the one that accepts if there are several.
+    pub(crate) reactors: usize,
+    pub(crate) balance: Balance,
+}
+
 /// What every front end is given: what to serve, within which bounds, and when to end.
 pub(crate) struct Front<'s, S> {
     pub(crate) service: &'s S,
@@ -121,15 +142,11 @@ impl<S> Front<'_, S>
 where
     S: Service + Sync,
 {
-    /// Serves `listeners` until the server is stopped. `threads` is for the pool, for each
-    /// listener.
-    pub(crate) fn run(
-        &self,
-        model: Model,
-        threads: usize,
-        listeners: Vec<Socket>,
-    ) -> io::Result<()> {
+    /// Serves `listeners` until the server is stopped.
+    pub(crate) fn run(&self, model: Model, crowd: Crowd, listeners: Vec<Socket>) -> io::Result<()> {
+        let Crowd { threads, reactors, balance } = crowd;
         match model {
+            Model::Epoll if reactors > 1 => reactors::run(self, listeners, reactors, balance),
             Model::Sequential => sequential::run(self, listeners),
             Model::Threads => threads::run(self, listeners),
             Model::Pool => pool::run(self, listeners, threads),

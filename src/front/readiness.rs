@@ -31,9 +31,12 @@ use crate::stop::Phase;
 use crate::timers::Timers;
 use crate::transfer::{self, Budget, Progress, Reads, Scratch, Stream};
 
+mod crew;
 mod messages;
 mod outgoing;
 
+pub(crate) use crew::Crew;
+use crew::Role;
 use messages::Inbox;
 use outgoing::Attempt;
 
@@ -59,6 +62,7 @@ pub(crate) struct Readiness<'s, K: Kernel, S: Service, const INPUT: usize = 6553
     attempts: HashMap<u32, Attempt>,
     /// Which of the server's reactors this is.
     reactor: u32,
+    role: Role<'s, K::Stream>,
     /// The last phase that was acted upon, and when the drain ends.
     seen: Phase,
     drain_ends: Moment,
@@ -107,6 +111,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             inbox: Inbox::new(),
             attempts: HashMap::new(),
             reactor: 0,
+            role: Role::Alone,
             seen: Phase::Serving,
             drain_ends: Moment::NEVER,
             running: NOBODY,
@@ -336,7 +341,6 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             let reason = slot.connection.close_reason();
             let cut = reason.is_some_and(|reason| reason.is_cut());
             self.kernel.release(slot.stream, token, cut);
-            self.front.gate.leave();
             if let Some(queue) = &self.inbox.queue {
                 queue.note_closed(index as usize);
             }
@@ -349,10 +353,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             if panic::catch_unwind(AssertUnwindSafe(|| slot.connection.close())).is_err() {
                 warn!("a handler panicked when it was told that its connection is over");
             }
-            if self.backoff.is_waiting() {
-                // There is a descriptor again.
-                self.backoff.retry_now();
-            }
+            self.note_freed();
         }
     }
 
@@ -396,6 +397,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
                 if !self.backoff.is_waiting() {
                     self.listen(false);
                 }
+                self.note_starved();
                 self.backoff.fail(now);
                 return false;
             }
@@ -418,7 +420,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     }
 
     fn welcome(&mut self, stream: K::Stream, address: PeerAddress, listener: usize, now: Moment) {
-        self.adopt(stream, Peer::new(address, listener), now);
+        self.take_in(stream, Peer::new(address, listener), now);
     }
 
     /// Serves a client that the gate has let in.
@@ -436,9 +438,12 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
                 self.insert(Connection::new(handler, now), stream, token);
                 self.scratch.counters.opened.increment();
                 self.call(token, now, Connection::open);
+                if self.seen >= Phase::Draining {
+                    self.drain_connection(token, now);
+                }
             }
             Err(error) => {
-                self.front.gate.leave();
+                self.note_freed();
                 self.scratch.counters.refused_other.increment();
                 let problem = || format!("cannot serve {}: {error}", peer.address);
                 self.front.gate.complain(now, problem);
@@ -523,7 +528,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             self.cut_all(Connection::drain_timeout);
             warn!("drain timeout: {open} connections were still open and are cut");
         }
-        !self.slots.is_empty()
+        !self.slots.is_empty() || self.may_be_handed_clients()
     }
 
     /// Accepts everybody who waits, closes the listeners, and reads each connection once more: a
@@ -547,19 +552,27 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             .map(|(slot, entry)| Token { slot: slot as u32, generation: entry.generation })
             .collect();
         for token in tokens {
-            if self.slots[token.slot as usize].connecting {
-                // It has nothing to finish.
-                self.slots[token.slot as usize].connection.stop();
-                self.closed.push(token.slot);
-                continue;
-            }
-            let unread = self.slots[token.slot as usize].stream.unread();
-            self.call(token, now, |connection, lent| connection.drain(unread, lent));
-            self.blaming_handlers(|this| {
-                this.run_connection(token, Reads::UntilWouldBlock, false, now);
-            });
+            self.drain_connection(token, now);
         }
         self.free();
+    }
+
+    fn drain_connection(&mut self, token: Token, now: Moment) {
+        let slot = &mut self.slots[token.slot as usize];
+        if slot.connection.is_closed() {
+            return;
+        }
+        if slot.connecting {
+            // It has nothing to finish.
+            slot.connection.stop();
+            self.closed.push(token.slot);
+            return;
+        }
+        let unread = slot.stream.unread();
+        self.call(token, now, |connection, lent| connection.drain(unread, lent));
+        self.blaming_handlers(|this| {
+            this.run_connection(token, Reads::UntilWouldBlock, false, now);
+        });
     }
 
     fn cut_all(&mut self, cut: impl Fn(&mut Connection<S::Handler>)) {

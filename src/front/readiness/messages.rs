@@ -7,6 +7,7 @@ use crate::connection::Connection;
 use crate::front::readiness::{Readiness, Slot};
 use crate::handler::{ConnectionId, Service};
 use crate::kernel::{Kernel, Token};
+use crate::lent::{Answer, Lent};
 use crate::local::{Local, Request};
 use crate::mailbox::{Message, Queue};
 use crate::moment::Moment;
@@ -25,6 +26,10 @@ pub(super) struct Inbox<St, H> {
 impl<St, H> Inbox<St, H> {
     pub(super) fn new() -> Self {
         Self { queue: None, local: None, messages: VecDeque::new() }
+    }
+
+    pub(super) fn has_messages(&self) -> bool {
+        self.queue.as_ref().is_some_and(|queue| !queue.is_empty())
     }
 
     /// Whether the loop may wait: nothing has come since the messages were read.
@@ -46,6 +51,11 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
                     Message::Wake(id) => self.wake(id, now),
                     Message::Close(id) => self.dismiss(id, now),
                     Message::Adopt(stream, peer) => self.adopt(stream, peer, now),
+                    Message::Freed => {
+                        if self.backoff.is_waiting() {
+                            self.backoff.retry_now();
+                        }
+                    }
                 }
             }
             self.inbox.messages = messages;
@@ -99,10 +109,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
         &mut self,
         id: ConnectionId,
         now: Moment,
-        make: impl for<'l> FnOnce(
-            &mut Connection<S::Handler>,
-            crate::lent::Lent<'l>,
-        ) -> crate::lent::Answer<'l>,
+        make: impl for<'l> FnOnce(&mut Connection<S::Handler>, Lent<'l>) -> Answer<'l>,
     ) {
         match self.addressee(id) {
             Some(token) => {
