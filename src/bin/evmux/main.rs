@@ -1,2 +1,56 @@
-//! The command line of evmux.
-fn main() {}
+//! The command line of evmux: what is asked for, done, and how it ended.
+
+mod arguments;
+mod clocks;
+mod failure;
+mod line_queue;
+mod logging;
+mod serve;
+mod signals;
+mod summary;
+
+use std::env;
+use std::io::{self, Write};
+use std::panic;
+use std::process::ExitCode;
+
+use crate::arguments::Command;
+use crate::failure::Failure;
+use crate::line_queue::LineQueue;
+
+fn main() -> ExitCode {
+    logging::catch_panics();
+    let stderr = match LineQueue::to(io::stderr(), "stderr") {
+        Ok(stderr) => stderr,
+        Err(why) => {
+            // Nothing runs yet that could be stopped by waiting for stderr.
+            let failure = Failure::new("cannot start the thread that writes the log", why);
+            let _ = writeln!(io::stderr(), "evmux: {failure}");
+            return failure.status();
+        }
+    };
+    let outcome = panic::catch_unwind(|| run(&stderr)).unwrap_or(Err(Failure::Panicked));
+    let status = match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            stderr.push(format!("evmux: {failure}\n").as_bytes());
+            failure.status()
+        }
+    };
+    stderr.settle();
+    status
+}
+
+fn run(stderr: &LineQueue) -> Result<(), Failure> {
+    match arguments::parse(env::args_os())? {
+        Command::Explain(text) => {
+            // A reader that is gone, as `head` soon is, has read enough.
+            let _ = text.print();
+            Ok(())
+        }
+        Command::Serve(options) => {
+            logging::start(stderr);
+            serve::serve(*options, stderr)
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! `evmux serve`: the library's server, with a service by name.
+//!
+//! The service is a type, so each has its own copy of the serving loops, and none of them calls a
+//! handler through a pointer.
+
+use std::io;
+use std::time::Duration;
+
+use evmux::services::{blocks, busy, discard, echo, greeting, hello, lines, once, time, upper};
+use evmux::{
+    CloseReason, ListenOptions, LocalAddress, Server, Service, Snapshot, raise_descriptor_limit,
+};
+use log::{info, warn};
+
+use crate::arguments::{ServeOptions, Served};
+use crate::clocks;
+use crate::failure::Failure;
+use crate::line_queue::LineQueue;
+use crate::signals;
+use crate::summary::Summary;
+
+/// Serves until a signal ends it.
+pub(crate) fn serve(options: ServeOptions, stderr: &LineQueue) -> Result<(), Failure> {
+    let cost = options.busy;
+    match options.service {
+        Served::Upper if options.once => run(once(upper), options, stderr),
+        Served::Upper => run(upper, options, stderr),
+        Served::Echo if options.once => run(once(echo), options, stderr),
+        Served::Echo => run(echo, options, stderr),
+        Served::Discard => run(discard, options, stderr),
+        Served::Hello => match options.greeting.clone() {
+            Some(text) => run(greeting(text), options, stderr),
+            None => run(hello, options, stderr),
+        },
+        Served::Time => run(time(clocks::local_time), options, stderr),
+        Served::Lines => run(lines, options, stderr),
+        Served::Blocks => run(blocks, options, stderr),
+        Served::Busy => run(busy(move || clocks::use_processor(cost)), options, stderr),
+    }
+}
+
+fn run<S>(service: S, options: ServeOptions, stderr: &LineQueue) -> Result<(), Failure>
+where
+    S: Service + Send + Sync + 'static,
+{
+    if let Err(why) = raise_descriptor_limit() {
+        warn!("the limit of open files stays as it is: {why}");
+    }
+    let summary = options.summary.as_deref().map(Summary::open).transpose()?;
+    let server = bind(service, &options)?;
+    signals::drain_on_signal(server.stop())
+        .map_err(|why| Failure::new("cannot wait for signals", why))?;
+    let stdout = announce(server.local_addresses(), &options);
+
+    let counted = server.run()?;
+
+    stderr.settle();
+    report(&counted, options.drain_timeout);
+    if let Some(stdout) = stdout {
+        stdout.settle();
+    }
+    summary.map_or(Ok(()), |summary| summary.write(&counted))
+}
+
+fn bind<S>(service: S, options: &ServeOptions) -> Result<Server<S>, evmux::Error>
+where
+    S: Service + Send + Sync + 'static,
+{
+    let listen_options =
+        ListenOptions::default().backlog(options.backlog).keep_alive(options.keep_alive);
+    let mut builder = Server::builder(service)
+        .model(options.model)
+        .limits(options.limits.clone())
+        .listen_options(listen_options)
+        .drain_timeout(options.drain_timeout);
+    if let Some(threads) = options.threads {
+        builder = builder.threads(threads);
+    }
+    if let Some(most) = options.max_connections {
+        builder = builder.max_connections(most);
+    }
+    for address in &options.listen {
+        builder = builder.listen(address.clone());
+    }
+    builder.build()
+}
+
+/// Says on stdout where the server listens, without waiting for whoever reads that.
+fn announce(addresses: &[LocalAddress], options: &ServeOptions) -> Option<LineQueue> {
+    let stdout = LineQueue::to(io::stdout(), "stdout")
+        .inspect_err(|why| warn!("cannot say on stdout where the server listens: {why}"))
+        .ok()?;
+    for address in addresses {
+        let (service, model) = (options.service.name(), options.model);
+        let line = format!("evmux: listening on {address} (service {service}, model {model})\n");
+        stdout.push(line.as_bytes());
+    }
+    Some(stdout)
+}
+
+/// The last lines of the log.
+fn report(counted: &Snapshot, drain_timeout: Duration) {
+    let cut = counted.closed(&CloseReason::DrainTimeout);
+    if cut > 0 {
+        let after = humantime::format_duration(drain_timeout);
+        warn!("still open at the drain timeout of {after}, and cut off: {cut}");
+    }
+    info!(
+        "served {} connections, {} bytes in, {} out, {} receives, {} sends, {} waits",
+        counted.opened,
+        counted.bytes_received,
+        counted.bytes_sent,
+        counted.receives,
+        counted.sends,
+        counted.waits
+    );
+}
