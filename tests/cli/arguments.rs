@@ -1,0 +1,269 @@
+//! Help, mistakes on the command line, and the variables behind the options.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::MODELS;
+use crate::binary::{Ended, Process, Server, evmux, read_to_end, run};
+
+#[test]
+fn help_and_version_go_to_stdout_with_status_0() {
+    for words in [
+        &["--help"][..],
+        &["-h"],
+        &["help"],
+        &["serve", "--help"],
+        &["help", "serve"],
+        &["--version"],
+        &["-V"],
+    ] {
+        let ended = run(evmux(words));
+        assert_eq!(ended.status.code(), Some(0), "{words:?}");
+        assert_eq!(ended.stderr, "", "{words:?}");
+        assert!(!ended.stdout.is_empty(), "{words:?}");
+    }
+    let version = run(evmux(&["--version"])).stdout;
+    assert_eq!(version, format!("evmux {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_help_of_serve_shows_what_works_and_nothing_else() {
+    let help = run(evmux(&["serve", "--help"])).stdout;
+    for option in [
+        "service",
+        "model",
+        "listen",
+        "threads",
+        "backlog",
+        "max-connections",
+        "idle-timeout",
+        "write-timeout",
+        "frame-timeout",
+        "send-buffer-limit",
+        "max-frame",
+        "drain-timeout",
+        "greeting",
+        "once",
+        "busy",
+        "no-keepalive",
+        "summary",
+    ] {
+        assert!(help.contains(&format!("--{option}")), "--{option}");
+        let variable = format!("EVMUX_{}", option.replace('-', "_").to_uppercase());
+        assert!(help.contains(&variable), "{variable}");
+    }
+    for absent in
+        ["--reactors", "--drain-delay", "--admin", "--trace", "sixteen", "json", "zlib", "udp:"]
+    {
+        assert!(!help.contains(absent), "{absent}");
+    }
+    for name in MODELS {
+        assert!(help.contains(name), "{name}");
+    }
+    // Grouped: headings stand at the margin.
+    let headings = help.lines().filter(|line| !line.starts_with(' ') && line.ends_with(':'));
+    assert!(headings.count() > 3, "{help}");
+}
+
+#[test]
+fn help_harms_nothing_when_nobody_reads_it() {
+    let mut command = evmux(&["serve", "--help"]);
+    command.stdout(File::options().write(true).open("/dev/full").unwrap());
+    assert_eq!(Process::spawn(command).status().code(), Some(0));
+}
+
+// Mistakes.
+
+/// Asserts that this is a usage error in one line, and returns the line.
+#[track_caller]
+fn refused(command: Command) -> String {
+    let Ended { status, stdout, stderr } = run(command);
+    assert_eq!(status.code(), Some(2), "{stderr}");
+    assert_eq!(stdout, "");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.starts_with("evmux: "), "{stderr}");
+    assert!(!stderr.contains("panic"), "{stderr}");
+    stderr
+}
+
+#[test]
+fn every_mistake_on_the_command_line_is_one_line_and_status_2() {
+    for words in [
+        &[][..],
+        &["frobnicate"],
+        &["--frobnicate"],
+        &["serve", "--frobnicate"],
+        &["serve", "--modle", "poll"],
+        &["serve", "stray"],
+        &["serve", "--model"],
+        &["serve", "--once=yes"],
+        &["serve", "--model", "poll", "--model", "epoll"],
+        &["serve", "--model", "io_uring"],
+        &["serve", "--model", "two\nlines"],
+        &["serve", "--two\n\nlines"],
+        &["serve", "--service", "xmlrpc"],
+        &["serve", "--service", "UPPER"],
+        &["serve", "--listen", "localhost"],
+        &["serve", "--listen", "localhost:http"],
+        &["serve", "--listen", "127.0.0.1:65536"],
+        &["serve", "--listen", "::1:9000"],
+        &["serve", "--listen", "udp:127.0.0.1:9000"],
+        &["serve", "--listen", "unix:/tmp/evmux"],
+        &["serve", "--listen", ""],
+        &["serve", "--model", "pool", "--threads", "0"],
+        &["serve", "--model", "pool", "--threads", "-1"],
+        &["serve", "--model", "pool", "--threads", "four"],
+        &["serve", "--model", "pool", "--threads", "99999999999999999999"],
+        &["serve", "--backlog", "0"],
+        &["serve", "--backlog", "2147483648"],
+        &["serve", "--max-connections", "0"],
+        &["serve", "--max-connections", "1.5"],
+        &["serve", "--idle-timeout", "0s"],
+        &["serve", "--idle-timeout", "30"],
+        &["serve", "--write-timeout", "0ms"],
+        &["serve", "--write-timeout", "soon"],
+        &["serve", "--service", "lines", "--frame-timeout", "0s"],
+        &["serve", "--send-buffer-limit", "0"],
+        &["serve", "--send-buffer-limit", "1XB"],
+        &["serve", "--service", "lines", "--max-frame", "0KiB"],
+        &["serve", "--service", "lines", "--max-frame", "-1"],
+        &["serve", "--drain-timeout", "ten"],
+        &["serve", "--service", "busy", "--busy", "much"],
+    ] {
+        refused(evmux(words));
+    }
+}
+
+#[test]
+fn an_unknown_name_lists_the_known_ones() {
+    let line = refused(evmux(&["serve", "--service", "uper"]));
+    assert!(line.contains("uper"), "{line}");
+    assert!(line.contains("upper, echo, discard, hello, time, lines, blocks, busy"), "{line}");
+    let line = refused(evmux(&["serve", "--model", "kqueue"]));
+    assert!(line.contains("kqueue"), "{line}");
+    assert!(line.contains("sequential, threads, pool, poll, epoll"), "{line}");
+}
+
+#[test]
+fn listeners_that_are_not_there_yet_are_refused_plainly() {
+    let line = refused(evmux(&["serve", "--listen", "udp:127.0.0.1:0"]));
+    assert!(line.contains("UDP is not served yet"), "{line}");
+    let line = refused(evmux(&["serve", "--listen", "unix:/tmp/evmux"]));
+    assert!(line.contains("Unix sockets are not served yet"), "{line}");
+}
+
+/// Options that concern some services or models only, with a value, and one that they do not
+/// concern.
+const SELECTIVE: [(&str, Option<&str>, &[&str]); 6] = [
+    ("threads", Some("2"), &["--model", "epoll"]),
+    ("greeting", Some("hi"), &["--service", "upper"]),
+    ("once", None, &["--service", "lines"]),
+    ("busy", Some("1ms"), &["--service", "lines"]),
+    ("max-frame", Some("1KiB"), &["--service", "echo"]),
+    ("frame-timeout", Some("1s"), &["--service", "time"]),
+];
+
+#[test]
+fn a_flag_that_does_not_concern_the_service_or_the_model_is_refused() {
+    for (option, value, elsewhere) in SELECTIVE {
+        let option = format!("--{option}");
+        let mut words = vec!["serve", option.as_str()];
+        words.extend(value);
+        words.extend(elsewhere);
+        let line = refused(evmux(&words));
+        assert!(line.contains(&option), "{line}");
+    }
+}
+
+#[test]
+fn a_variable_that_does_not_concern_the_service_or_the_model_is_ignored() {
+    for (option, _, elsewhere) in SELECTIVE {
+        let variable = format!("EVMUX_{}", option.replace('-', "_").to_uppercase());
+        let mut command = evmux(&["serve", "--listen", "127.0.0.1:0"]);
+        // Not even looked at.
+        command.args(elsewhere).env(variable, "nonsense");
+        assert_eq!(Server::spawn(command).end(Signal::TERM).status.code(), Some(0));
+    }
+}
+
+#[test]
+fn a_mistake_in_a_variable_names_the_variable() {
+    for (variable, value, words) in [
+        ("EVMUX_MODEL", "kqueue", &[][..]),
+        ("EVMUX_SERVICE", "uper", &[]),
+        ("EVMUX_LISTEN", "localhost", &[]),
+        ("EVMUX_BACKLOG", "0", &[]),
+        ("EVMUX_MAX_CONNECTIONS", "0", &[]),
+        ("EVMUX_IDLE_TIMEOUT", "0s", &[]),
+        ("EVMUX_WRITE_TIMEOUT", "0s", &[]),
+        ("EVMUX_SEND_BUFFER_LIMIT", "0", &[]),
+        ("EVMUX_NO_KEEPALIVE", "perhaps", &[]),
+        ("EVMUX_ONCE", "perhaps", &[]),
+        ("EVMUX_THREADS", "0", &["--model", "pool"]),
+        ("EVMUX_MAX_FRAME", "0", &["--service", "blocks"]),
+        ("EVMUX_FRAME_TIMEOUT", "0s", &["--service", "blocks"]),
+        ("EVMUX_BUSY", "much", &["--service", "busy"]),
+    ] {
+        let mut command = evmux(&["serve"]);
+        command.args(words).env(variable, value);
+        let line = refused(command);
+        assert!(line.contains(variable), "{line}");
+    }
+}
+
+// Variables.
+
+#[test]
+fn each_option_can_be_given_by_its_variable() {
+    let mut command = evmux(&["serve"]);
+    command
+        .env("EVMUX_LISTEN", "127.0.0.1:0")
+        .env("EVMUX_SERVICE", "echo")
+        .env("EVMUX_MODEL", "poll")
+        .env("EVMUX_ONCE", "true");
+    let server = Server::spawn(command);
+    assert!(server.ready.ends_with("(service echo, model poll)"), "{}", server.ready);
+    let mut stream = server.connect();
+    stream.write_all(b"once").unwrap();
+    assert_eq!(read_to_end(stream), b"once");
+}
+
+#[test]
+fn a_flag_beats_its_variable_whatever_that_holds() {
+    let mut command = evmux(&["serve", "--listen", "127.0.0.1:0", "--model", "pool"]);
+    command.args(["--threads", "1", "--service", "echo"]);
+    command
+        .env("EVMUX_LISTEN", "nonsense")
+        .env("EVMUX_MODEL", "kqueue")
+        .env("EVMUX_THREADS", "0")
+        .env("EVMUX_SERVICE", "hello");
+    let server = Server::spawn(command);
+    assert!(server.ready.ends_with("(service echo, model pool)"), "{}", server.ready);
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let mut command = evmux(&["serve", "--listen", "127.0.0.1:0"]);
+    for variable in ["SERVICE", "MODEL", "THREADS", "IDLE_TIMEOUT", "ONCE", "SUMMARY", "BACKLOG"] {
+        command.env(format!("EVMUX_{variable}"), "");
+    }
+    let server = Server::spawn(command);
+    assert!(server.ready.ends_with("(service upper, model epoll)"), "{}", server.ready);
+}
+
+#[test]
+fn a_switch_can_be_switched_off_by_its_variable() {
+    let mut command = evmux(&["serve", "--listen", "127.0.0.1:0"]);
+    command.env("EVMUX_ONCE", "0").env("EVMUX_NO_KEEPALIVE", "false");
+    let server = Server::spawn(command);
+    let mut stream = server.connect();
+    let mut answer = [0; 3];
+    for _ in 0..2 {
+        stream.write_all(b"two").unwrap();
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"TWO");
+    }
+}

@@ -1,0 +1,44 @@
+//! What the command line promises, line by line, of the real binary.
+
+#[path = "../support/binary.rs"]
+mod binary;
+
+mod arguments;
+mod log;
+mod options;
+mod serving;
+mod signals;
+mod standard_streams;
+
+use std::fs;
+use std::path::PathBuf;
+
+const MODELS: [&str; 5] = ["sequential", "threads", "pool", "poll", "epoll"];
+
+/// The last line of a log.
+#[track_caller]
+fn last_line(log: &str) -> &str {
+    log.lines().last().unwrap_or_else(|| panic!("the log is empty"))
+}
+
+/// A file that goes away with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn file(name: &str) -> Self {
+        Self(
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+                .join(format!("{}-{name}", std::process::id())),
+        )
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("UTF-8")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
