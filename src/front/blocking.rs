@@ -101,15 +101,11 @@ impl<'f, S: Service> Blocking<'f, S> {
             let now = self.now();
             match self.front.gate.judge(listener.accept(), counters, now) {
                 Verdict::Serve((socket, address)) => {
-                    let address = match address.as_socket() {
-                        Some(address) => address.into(),
-                        None => {
-                            // Only TCP inherits these from its listener.
-                            let _ = socket.set_read_timeout(Some(TICK));
-                            let _ = socket.set_write_timeout(Some(TICK));
-                            PeerAddress::Unix
-                        }
-                    };
+                    // Only TCP inherits these from its listener, and not who was in the backlog
+                    // before the listener had them: its thread would wait in the call for ever.
+                    let _ = socket.set_read_timeout(Some(TICK));
+                    let _ = socket.set_write_timeout(Some(TICK));
+                    let address = address.as_socket().map_or(PeerAddress::Unix, Into::into);
                     return Some((socket.into(), Peer::new(address, index)));
                 }
                 Verdict::TooMany((socket, _)) => {
