@@ -3,8 +3,8 @@
 //! What `sequential`, `threads` and `pool` share: accepting one client, and serving one connection
 //! from its first byte to its end. They differ only in who calls these two.
 //!
-//! Every call on a socket gives up after a second ([`TICK`]; SO_RCVTIMEO and SO_SNDTIMEO, set on
-//! the listener and inherited). Who has waited that long parks in poll(2) on its socket and on the
+//! Every call on a socket gives up after a second ([`TICK`]; SO_RCVTIMEO and SO_SNDTIMEO, on the
+//! listeners and on each stream). Who has waited that long parks in poll(2) on its socket and on the
 //! descriptor of [`Stop`](crate::Stop), until its deadline: a busy connection costs two calls a
 //! message, an idle one wakes nobody, and a stop is seen within a second. Nobody is woken by
 //! shutdown(2) on a listener or on the reading half of a stream, by a signal, or by a connection
@@ -62,7 +62,6 @@ impl<'f, S: Service> Blocking<'f, S> {
         for listener in listeners {
             listener.set_nonblocking(false)?;
             listener.set_read_timeout(Some(TICK))?;
-            listener.set_write_timeout(Some(TICK))?;
         }
         Ok(Self {
             front,

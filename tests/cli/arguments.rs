@@ -117,6 +117,7 @@ fn every_mistake_on_the_command_line_is_one_line_and_status_2() {
         &["serve", "--model", "pool", "--threads", "-1"],
         &["serve", "--model", "pool", "--threads", "four"],
         &["serve", "--model", "pool", "--threads", "99999999999999999999"],
+        &["serve", "--reactors", "0"],
         &["serve", "--backlog", "0"],
         &["serve", "--backlog", "2147483648"],
         &["serve", "--max-connections", "0"],
@@ -148,16 +149,16 @@ fn an_unknown_name_lists_the_known_ones() {
 }
 
 #[test]
-fn listeners_that_are_not_there_yet_are_refused_plainly() {
-    let line = refused(evmux(&["serve", "--listen", "udp:127.0.0.1:0"]));
-    assert!(line.contains("UDP is not served yet"), "{line}");
-    let line = refused(evmux(&["serve", "--listen", "unix:/tmp/evmux"]));
-    assert!(line.contains("Unix sockets are not served yet"), "{line}");
+fn the_sequential_model_takes_one_listener() {
+    let two = ["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"];
+    let line = refused(evmux(&[&["serve", "--model", "sequential"], two.as_slice()].concat()));
+    assert!(line.contains("one address only"), "{line}");
 }
 
 /// Options that concern some services or models only, with a value, and one that they do not
 /// concern.
-const SELECTIVE: [(&str, Option<&str>, &[&str]); 6] = [
+const SELECTIVE: [(&str, Option<&str>, &[&str]); 7] = [
+    ("reactors", Some("2"), &["--model", "poll"]),
     ("threads", Some("2"), &["--model", "epoll"]),
     ("greeting", Some("hi"), &["--service", "upper"]),
     ("once", None, &["--service", "lines"]),

@@ -76,6 +76,9 @@ where
     if let Some(threads) = options.threads {
         builder = builder.threads(threads);
     }
+    if let Some(reactors) = options.reactors {
+        builder = builder.reactors(reactors);
+    }
     if let Some(most) = options.max_connections {
         builder = builder.max_connections(most);
     }

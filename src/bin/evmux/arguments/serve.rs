@@ -23,6 +23,8 @@ pub(crate) struct ServeOptions {
     pub(crate) model: Model,
     /// Workers of the model `pool`.
     pub(crate) threads: Option<usize>,
+    /// Serving threads of the model `epoll`.
+    pub(crate) reactors: Option<usize>,
     /// At least one.
     pub(crate) listen: Vec<Address>,
     pub(crate) backlog: u32,
@@ -88,7 +90,7 @@ impl Served {
     }
 }
 
-/// Serve TCP clients until SIGTERM or SIGINT
+/// Serve clients until SIGTERM or SIGINT
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Arguments {
@@ -120,6 +122,11 @@ pub(super) struct Arguments {
     #[arg(help_heading = WHAT)]
     threads: Given,
 
+    /// epoll: its reactors, each on a thread; with more than one, another thread accepts
+    #[arg(long, env = "EVMUX_REACTORS", value_name = "N", default_value = "1")]
+    #[arg(help_heading = WHAT)]
+    reactors: Given,
+
     /// hello: send TEXT, as it is, instead
     #[arg(long, env = "EVMUX_GREETING", value_name = "TEXT", allow_hyphen_values = true)]
     #[arg(help_heading = WHAT)]
@@ -135,8 +142,9 @@ pub(super) struct Arguments {
     #[arg(help_heading = WHAT)]
     busy: Given,
 
-    /// Where to listen; IPv6 in brackets; with port 0 the system chooses one
-    #[arg(long, env = "EVMUX_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:9000")]
+    /// Where to listen, may be repeated: HOST:PORT or tcp:HOST:PORT, IPv6 in brackets, port 0 for
+    /// one that the system chooses; unix:PATH
+    #[arg(long, env = "EVMUX_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9000")]
     #[arg(help_heading = WHERE)]
     listen: Vec<Given>,
 
@@ -222,6 +230,7 @@ impl Arguments {
             .greeting
             .map(|greeting| greeting.only_for("the service hello", service == Served::Hello));
         let threads = self.threads.only_for("the model pool", model == Model::Pool)?;
+        let reactors = self.reactors.only_for("the model epoll", model == Model::Epoll)?;
         let max_frame = self.max_frame.only_for(framed, service.is_framed())?;
         let frame_timeout = self.frame_timeout.only_for(framed, service.is_framed())?;
 
@@ -245,7 +254,8 @@ impl Arguments {
             busy: read(busy, duration)?.unwrap_or(Duration::ZERO),
             model,
             threads: read(threads, |text| count(text, MOST_THREADS))?,
-            listen: addresses(self.listen)?,
+            reactors: read(reactors, |text| count(text, MOST_THREADS))?,
+            listen: addresses(self.listen, model)?,
             backlog: self.backlog.read(|text| count(text, MOST_BACKLOG))? as u32,
             keep_alive: !self.no_keepalive.read(switch)?,
             max_connections: read(self.max_connections.and_then(Given::set), |text| {
@@ -279,20 +289,19 @@ fn model(text: &str) -> Result<Model, String> {
     })
 }
 
-/// Where to listen: for now at one TCP address.
-fn addresses(given: Vec<Given>) -> Result<Vec<Address>, Usage> {
+/// Where to listen, each address once or more.
+fn addresses(given: Vec<Given>, model: Model) -> Result<Vec<Address>, Usage> {
     let given = Given::each(given);
-    if let Some(second) = given.get(1) {
-        return Err(second.wrong("only one address can be listened on so far"));
+    if let (Model::Sequential, Some(second)) = (model, given.get(1)) {
+        return Err(second.wrong("the model sequential waits at one address only"));
     }
     given.iter().map(|given| given.read(address)).collect()
 }
 
 fn address(text: &str) -> Result<Address, String> {
     match text.parse::<Address>() {
-        Ok(address @ Address::Tcp { .. }) => Ok(address),
-        Ok(Address::Udp { .. }) => Err("UDP is not served yet; give a TCP address".into()),
-        Ok(Address::Unix(_)) => Err("Unix sockets are not served yet; give a TCP address".into()),
+        Ok(address @ (Address::Tcp { .. } | Address::Unix(_))) => Ok(address),
+        Ok(Address::Udp { .. }) => Err("UDP is not served; give a TCP or Unix address".into()),
         Err(why) => Err(why.problem.to_string()),
     }
 }
