@@ -245,6 +245,25 @@ fn a_server_may_wait_from_the_beginning() {
 }
 
 #[test]
+fn what_receive_asked_for_stands_when_a_timer_consumes_some_of_it() {
+    let mut wire = Wire::new(Limits::default(), |call, exchange| match call {
+        Call::Open => {
+            exchange.set_timer(SECOND);
+            Flow::Continue
+        }
+        Call::Timer => {
+            exchange.received.consume(4);
+            Flow::Continue
+        }
+        _ => Flow::Continue,
+    });
+    wire.receive(b"abcdef");
+    wire.pass(SECOND);
+    wire.receive(b"g");
+    assert_eq!(wire.calls(), "open:0 receive:6 timer:6 receive:3");
+}
+
+#[test]
 fn a_server_may_speak_first() {
     let mut wire = Wire::new(Limits::default(), |call, exchange| {
         exchange.to_send.append(b"hello");

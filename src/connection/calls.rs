@@ -208,6 +208,12 @@ impl<H: Handler> Connection<H> {
             _ => {}
         }
         self.note_frame(call, outcome, left, now);
+        if let Some(waiting) = &mut self.waiting
+            && waiting.need > 0
+        {
+            // It was counted from the first unconsumed byte, and that is another one now.
+            waiting.need = waiting.need.saturating_sub(outcome.consumed).max(1);
+        }
         if call == Call::Receive || outcome.flow != Flow::Continue {
             let waiting = self.waiting.get_or_insert_default();
             match outcome.flow {
