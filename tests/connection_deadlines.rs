@@ -164,6 +164,25 @@ fn the_frame_timeout_stands_still_while_we_do_not_read() {
 }
 
 #[test]
+fn a_frame_that_a_timer_consumed_has_no_timeout() {
+    let limits = Limits::default().frame_timeout(Some(10 * SECOND));
+    let mut wire = Wire::new(limits, |call, exchange| match call {
+        Call::Receive => {
+            exchange.set_timer(SECOND);
+            Flow::Continue
+        }
+        Call::Timer => echo(exchange),
+        other => other.usual(),
+    });
+    wire.receive(b"abc");
+    wire.pass(SECOND);
+    wire.go_on();
+    assert!(wire.connection.is_idle());
+    wire.pass(100 * SECOND);
+    wire.assert_only_receives();
+}
+
+#[test]
 fn flushing_ends_at_its_deadline_however_the_peer_trickles() {
     let limits = Limits::default().flush_timeout(Some(10 * SECOND)).write_timeout(Some(3 * SECOND));
     for (pause, seconds) in [(2, 10), (4, 3)] {

@@ -302,6 +302,24 @@ fn a_drain_waits_for_a_frame_that_has_begun() {
 }
 
 #[test]
+fn a_drain_does_not_wait_for_a_frame_that_a_timer_consumed() {
+    let mut wire = Wire::new(Limits::default(), |call, exchange| match call {
+        Call::Open => {
+            exchange.set_timer(SECOND);
+            Flow::Continue
+        }
+        Call::Timer => echo(exchange),
+        Call::Receive => Flow::Continue,
+        other => other.usual(),
+    });
+    wire.receive(b"ab");
+    wire.pass(SECOND);
+    wire.call(|connection, lent| connection.drain(0, lent));
+    wire.go_on();
+    assert_eq!(wire.calls(), "open:0 receive:2 timer:2 drain:0");
+}
+
+#[test]
 fn one_who_waits_is_told_of_a_drain_at_once() {
     let mut wire = Wire::new(Limits::default(), |call, _| match call {
         Call::Receive => Flow::Wait,

@@ -236,7 +236,7 @@ impl<H: Handler> Connection<H> {
     pub(super) fn note_frame(&mut self, call: Call, outcome: &Outcome, left: usize, now: Moment) {
         let bytes_needed = matches!(outcome.flow, Flow::Continue | Flow::AtLeast(_));
         let (begun, new) = match outcome.partial {
-            Partial::Unsaid if call != Call::Receive => return,
+            Partial::Unsaid if call != Call::Receive && outcome.consumed == 0 => return,
             Partial::Unsaid => (left > 0 && bytes_needed, outcome.consumed > 0),
             Partial::No => (false, false),
             Partial::Yes { new } => (true, new),
