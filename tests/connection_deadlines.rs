@@ -164,6 +164,30 @@ fn the_frame_timeout_stands_still_while_we_do_not_read() {
 }
 
 #[test]
+fn a_frame_that_begins_during_a_wait_is_given_its_timeout_and_no_more() {
+    let limits = Limits::default().frame_timeout(Some(10 * SECOND));
+    let mut wire = Wire::new(limits, |call, exchange| match call {
+        Call::Open => {
+            exchange.set_timer(50 * SECOND);
+            Flow::Wait
+        }
+        Call::Timer => {
+            exchange.partial(true);
+            Flow::Again
+        }
+        Call::Receive => {
+            exchange.partial(true);
+            Flow::Continue
+        }
+        other => other.usual(),
+    });
+    wire.pass(50 * SECOND);
+    wire.go_on();
+    wire.pass(10 * SECOND);
+    assert_eq!(ended(&mut wire), CloseReason::Incomplete);
+}
+
+#[test]
 fn a_frame_that_a_timer_consumed_has_no_timeout() {
     let limits = Limits::default().frame_timeout(Some(10 * SECOND));
     let mut wire = Wire::new(limits, |call, exchange| match call {

@@ -39,7 +39,8 @@ impl Waiting {
             (true, true) => self.paused_since = now,
             (false, false) => {
                 if !self.partial_since.is_never() {
-                    let paused = now.since(self.paused_since);
+                    // A frame may have begun during the pause, of which it then missed a part.
+                    let paused = now.since(self.paused_since.max(self.partial_since));
                     self.partial_since = self.partial_since + paused.into();
                 }
                 self.paused_since = Moment::NEVER;
