@@ -116,6 +116,44 @@ fn whole_frames_before_a_partial_one_do_not_count() {
     wire.assert_only_receives();
 }
 
+#[test]
+fn whole_frames_that_wait_for_room_are_not_refused_by_a_timer() {
+    let limits = Limits::default().max_frame(10).send_buffer(4000);
+    let mut wire = Wire::new(limits, |call, exchange| {
+        if call == Call::Open {
+            exchange.set_timer(SECOND);
+        }
+        byte_by_byte(call, exchange)
+    });
+    wire.window = 0;
+    let many = 2 * Limits::HEAD;
+    wire.receive(&vec![0; many]);
+    wire.pass(SECOND);
+    wire.window = usize::MAX;
+    wire.go_on();
+    assert_eq!(wire.sent.len(), many);
+    wire.assert_only_receives();
+}
+
+#[test]
+fn whole_frames_of_one_who_waits_are_not_refused() {
+    let limits = Limits::default().max_frame(10);
+    let mut wire = Wire::new(limits, |call, exchange| match call {
+        Call::Receive if exchange.now().as_nanos() < 1000 => {
+            exchange.set_timer(SECOND);
+            Flow::Wait
+        }
+        Call::Timer => Flow::Again,
+        _ => echoing(call, exchange),
+    });
+    let many = 2 * Limits::HEAD;
+    wire.receive(&vec![0; many]);
+    wire.pass(SECOND);
+    wire.go_on();
+    assert_eq!(wire.sent.len(), many);
+    wire.assert_only_receives();
+}
+
 // ── bytes that wait to be sent ───────────────────────────────────────────────────────────────
 
 #[test]

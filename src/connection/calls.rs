@@ -201,7 +201,11 @@ impl<H: Handler> Connection<H> {
                 let (length, limit) = (count as u64, limits.max_frame as u64);
                 return self.refuse(Violation::TooLong { length, limit }, limits, now);
             }
-            _ if left > limits.received() && outcome.flow != Flow::Again => {
+            // Judged only where more bytes are needed: what is left after `Again` or `Wait`, or
+            // after a call that no byte made, may be many whole frames.
+            Flow::Continue | Flow::AtLeast(_)
+                if call == Call::Receive && left > limits.received() =>
+            {
                 let (length, limit) = (left as u64, limits.max_frame as u64);
                 return self.refuse(Violation::TooLong { length, limit }, limits, now);
             }
