@@ -333,6 +333,20 @@ fn one_who_waits_is_told_of_a_drain_at_once() {
 }
 
 #[test]
+fn a_drain_is_told_after_the_end_however_much_was_thought_unread() {
+    let mut wire = Wire::new(Limits::default(), |call, _| match call {
+        Call::End => Flow::Continue,
+        other => other.usual(),
+    });
+    wire.call(|connection, lent| connection.drain(100, lent));
+    wire.receive(b"abc");
+    wire.call(Connection::receive_end);
+    wire.go_on();
+    assert_eq!(wire.calls(), "open:0 receive:3 end:3 drain:3");
+    assert_eq!(wire.connection.close_reason(), Some(CloseReason::Drained));
+}
+
+#[test]
 fn throttled_ended_and_drained_at_once_ends_in_order() {
     let limits = Limits::default().send_buffer(4);
     let mut wire = Wire::new(limits, |call, exchange| match call {

@@ -58,7 +58,11 @@ impl<H: Handler> Connection<H> {
             return Some(Call::End);
         }
         let frame_begun = !waiting.partial_since.is_never() && self.end == End::NotYet;
-        (waiting.drain == Drain::Reading(0) && !frame_begun).then_some(Call::Drain)
+        let all_came = match waiting.drain {
+            Drain::Reading(unread) => unread == 0 || self.end != End::NotYet,
+            Drain::No | Drain::Told => false,
+        };
+        (all_came && !frame_begun).then_some(Call::Drain)
     }
 
     #[inline(always)]
