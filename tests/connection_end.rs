@@ -333,6 +333,29 @@ fn one_who_waits_is_told_of_a_drain_at_once() {
 }
 
 #[test]
+fn who_is_told_of_a_drain_may_go_on_and_close_later() {
+    let mut wire = Wire::new(Limits::default(), |call, exchange| match call {
+        Call::Drain => Flow::Continue,
+        Call::Receive => {
+            echo(exchange);
+            Flow::Close
+        }
+        other => other.usual(),
+    });
+    wire.call(|connection, lent| connection.drain(0, lent));
+    wire.go_on();
+    wire.assert_only_receives();
+    wire.call(|connection, lent| connection.drain(0, lent));
+    wire.go_on();
+    assert_eq!(wire.calls(), "open:0 drain:0", "told once");
+    wire.receive(b"abc");
+    wire.go_on();
+    assert_eq!(wire.sent, b"abc");
+    wire.call(Connection::receive_end);
+    assert_eq!(wire.connection.close_reason(), Some(CloseReason::Served));
+}
+
+#[test]
 fn a_drain_is_told_after_the_end_however_much_was_thought_unread() {
     let mut wire = Wire::new(Limits::default(), |call, _| match call {
         Call::End => Flow::Continue,

@@ -230,13 +230,18 @@ impl<H: Handler> Connection<H> {
     }
 
     /// The server is going away; `unread` bytes of this peer have come and were not received yet.
-    /// They are received and answered first, and so is a frame that has begun.
+    /// They are received and answered first, and so is a frame that has begun. A second call does
+    /// nothing.
     #[cold]
     pub fn drain<'l>(&mut self, unread: usize, lent: Lent<'l>) -> Answer<'l> {
         if self.state != State::Open {
             return Answer::NOTHING;
         }
-        self.waiting.get_or_insert_default().drain = Drain::Reading(unread);
+        let waiting = self.waiting.get_or_insert_default();
+        if waiting.drain != Drain::No {
+            return Answer::NOTHING;
+        }
+        waiting.drain = Drain::Reading(unread);
         self.pump(lent)
     }
 
