@@ -226,6 +226,26 @@ fn who_waits_is_not_called_until_its_timer_says_again() {
 }
 
 #[test]
+fn what_comes_while_the_handler_waits_is_kept_for_it() {
+    // No front end receives then, but a receive that completes later may have begun before.
+    let mut wire = Wire::new(Limits::default(), |call, exchange| match call {
+        Call::Receive if exchange.received.len() < 3 => {
+            exchange.set_timer(SECOND);
+            Flow::Wait
+        }
+        Call::Timer => Flow::Again,
+        _ => echoing(call, exchange),
+    });
+    wire.receive(b"ab");
+    wire.receive(b"c");
+    assert_eq!(wire.calls(), "open:0 receive:2");
+    wire.pass(SECOND);
+    wire.go_on();
+    assert_eq!(wire.calls(), "timer:3 receive:3");
+    assert_eq!(wire.sent, b"abc");
+}
+
+#[test]
 fn a_server_may_wait_from_the_beginning() {
     let mut wire = Wire::new(Limits::default(), |call, exchange| match call {
         Call::Open => {

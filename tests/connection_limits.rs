@@ -241,6 +241,23 @@ fn one_who_is_throttled_is_not_called_on_what_is_buffered() {
 }
 
 #[test]
+fn what_comes_while_throttled_is_kept_until_there_is_room() {
+    // No front end receives then, but a receive that completes later may have begun before.
+    let mut wire = Wire::new(Limits::default().send_buffer(4), fours);
+    wire.window = 0;
+    wire.receive(b"abcdef");
+    for byte in [b"g", b"h"] {
+        wire.receive(byte);
+    }
+    wire.go_on();
+    assert_eq!(wire.calls(), "open:0 receive:6");
+    wire.window = usize::MAX;
+    wire.go_on();
+    assert_eq!(wire.calls(), "room:4 receive:4 room:0");
+    assert_eq!(wire.sent, b"abcdefgh");
+}
+
+#[test]
 fn the_end_waits_for_room() {
     let mut wire = Wire::new(Limits::default().send_buffer(4), byte_by_byte);
     wire.window = 0;

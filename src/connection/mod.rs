@@ -108,7 +108,8 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Takes in what was received at `bytes[front..]`, at least one byte, with `front` as
-    /// [`front`](Connection::front) said.
+    /// [`front`](Connection::front) said. While the connection is paused they are kept for later:
+    /// a receive that completes late may have begun before the pause.
     pub fn receive<'l>(&mut self, bytes: &'l mut [u8], front: usize, lent: Lent<'l>) -> Answer<'l> {
         debug_assert!(front < bytes.len(), "no byte was received");
         self.last_progress = lent.now;
@@ -117,18 +118,25 @@ impl<H: Handler> Connection<H> {
         }
         let received = bytes.len() - front;
         let (mut kept, mut need) = (0, 1);
+        let mut paused = false;
         if let Some(waiting) = &mut self.waiting {
             (kept, need) = (waiting.received.len(), waiting.need);
+            paused = waiting.is_paused();
             if let Drain::Reading(unread) = &mut waiting.drain {
                 *unread = unread.saturating_sub(received);
             }
         }
-        if kept != front || kept + received < need {
+        if kept != front || kept + received < need || paused {
             let waiting = self.waiting.get_or_insert_default();
             if let Err(error) = waiting.received.append(&bytes[front..]) {
                 return self.out_of_memory(error);
             }
             if kept + received < need {
+                return Answer::NOTHING;
+            }
+            if paused {
+                // No event will come for what is there already.
+                waiting.need = 0;
                 return Answer::NOTHING;
             }
             return self.call_on_kept(Call::Receive, lent);
