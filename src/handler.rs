@@ -52,7 +52,8 @@ pub trait Handler {
 
     /// The peer has finished sending. Called once, after the last `receive`; what `received` holds
     /// now will never be more. The peer may still be reading: [`Flow::Continue`] keeps the
-    /// half-open connection.
+    /// half-open connection. Who has more to send than fits says [`Flow::Again`]: `receive` is then
+    /// called without new bytes, until it returns something else.
     fn end(&mut self, exchange: &mut Exchange<'_>) -> Flow {
         let _ = exchange;
         Flow::Close
