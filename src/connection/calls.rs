@@ -222,6 +222,10 @@ impl<H: Handler> Connection<H> {
             // It was counted from the first unconsumed byte, and that is another one now.
             waiting.need = waiting.need.saturating_sub(outcome.consumed).max(1);
         }
+        let any_byte = left == 0 && matches!(outcome.flow, Flow::Continue | Flow::AtLeast(_));
+        if any_byte && self.waiting.is_none() {
+            return;
+        }
         if call == Call::Receive || outcome.flow != Flow::Continue {
             let waiting = self.waiting.get_or_insert_default();
             match outcome.flow {
