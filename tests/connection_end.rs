@@ -145,6 +145,18 @@ fn an_orderly_close_flushes_then_finishes_then_waits_for_the_peer() {
 }
 
 #[test]
+fn who_closes_during_a_wait_is_read_from_again_and_not_paused() {
+    let mut wire = Wire::new(Limits::default(), |call, exchange| {
+        exchange.set_timer(SECOND);
+        if call == Call::Open { Flow::Wait } else { Flow::Close }
+    });
+    assert!(wire.connection.is_paused());
+    wire.pass(SECOND);
+    assert!(wire.connection.wants().receive);
+    assert!(!wire.connection.is_paused());
+}
+
+#[test]
 fn what_comes_while_flushing_is_discarded() {
     let violation = Violation::TooLong { length: 7, limit: 3 };
     let mut wire = Wire::new(Limits::default(), |call, exchange| match call {

@@ -220,7 +220,8 @@ impl<H: Handler> Connection<H> {
             && waiting.need > 0
         {
             // It was counted from the first unconsumed byte, and that is another one now.
-            waiting.need = waiting.need.saturating_sub(outcome.consumed).max(1);
+            let need = waiting.need.saturating_sub(outcome.consumed).max(1);
+            waiting.need = if left == 0 { 1 } else { need };
         }
         let any_byte = left == 0 && matches!(outcome.flow, Flow::Continue | Flow::AtLeast(_));
         if any_byte && self.waiting.is_none() {

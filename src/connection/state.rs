@@ -113,7 +113,7 @@ impl<H: Handler> Connection<H> {
     /// Whether the peer is not read from, because it does not read or the handler said `Wait`.
     #[inline]
     pub fn is_paused(&self) -> bool {
-        self.waiting.as_deref().is_some_and(Waiting::is_paused)
+        self.state == State::Open && self.waiting.as_deref().is_some_and(Waiting::is_paused)
     }
 
     /// Whether the connection is over: [`close`](Connection::close) it.
