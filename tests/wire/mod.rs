@@ -121,23 +121,31 @@ impl<F: FnMut(Call, &mut Exchange<'_>) -> Flow> Wire<F> {
         deliver(connection, answer, limits, *now, (&mut self.sent, &mut self.window));
     }
 
-    /// Does what the connection wants, in the order of the front ends, until only the peer or the
-    /// time can make it go on.
+    /// Does the first thing that the connection wants, in the order of the front ends, or nothing
+    /// when only the peer or the time can make it go on.
+    pub(crate) fn step(&mut self) -> bool {
+        let wants = self.connection.wants();
+        if wants.send && self.window > 0 {
+            let taken = self.connection.to_send().len().min(self.window);
+            self.sent.extend_from_slice(&self.connection.to_send()[..taken]);
+            self.window -= taken;
+            self.connection.sent(taken, &self.limits, self.now);
+        } else if wants.pump {
+            self.call(Connection::pump);
+        } else if wants.finish {
+            self.finished = true;
+            self.connection.finished(&self.limits, self.now);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Goes on until only the peer or the time can make it go on.
     #[track_caller]
     pub(crate) fn go_on(&mut self) {
         for _ in 0..10_000 {
-            let wants = self.connection.wants();
-            if wants.send && self.window > 0 {
-                let taken = self.connection.to_send().len().min(self.window);
-                self.sent.extend_from_slice(&self.connection.to_send()[..taken]);
-                self.window -= taken;
-                self.connection.sent(taken, &self.limits, self.now);
-            } else if wants.pump {
-                self.call(Connection::pump);
-            } else if wants.finish {
-                self.finished = true;
-                self.connection.finished(&self.limits, self.now);
-            } else {
+            if !self.step() {
                 return;
             }
         }
