@@ -1,0 +1,94 @@
+# What can be done here. `make` alone says it.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+PYTHON ?= python3
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+# Those that Cargo.toml names, so that none is forgotten here.
+FEATURES := $(filter-out default,\
+	$(shell sed -n '/^\[features\]/,/^\[[^f]/s/^\([a-z0-9-]*\) = .*/\1/p' Cargo.toml))
+
+.PHONY: help
+help:
+	@sed -n 's/^## /make /p' Makefile
+
+## run         build for speed, and answer text with its upper case on 127.0.0.1:9000
+.PHONY: run
+run:
+	$(CARGO) run --release --bin evmux -- serve --service upper --model epoll --listen 127.0.0.1:9000
+
+## test        all tests that need Rust and python3 only
+.PHONY: test
+test: python
+	$(CARGO) test
+	$(CARGO) build
+	EVMUX=$(TARGET)/debug/evmux $(PEERS) -p 'test_sockets.py'
+
+## test-peers  tests against programs of Debian, which it installs where they are missing
+.PHONY: test-peers
+test-peers: python programs
+	$(CARGO) build --release
+	EVMUX=$(TARGET)/release/evmux $(PEERS)
+
+PEERS = $(PYTHON) -B -W error::ResourceWarning -m unittest discover -s tests/peers -t tests/peers
+
+.PHONY: python
+python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "make: the tests need python3, and there is none: apt-get install python3" >&2; exit 1; }
+
+# Each program, and the package that it is in.
+PROGRAMS := haproxy:haproxy nc:netcat-openbsd curl:curl
+
+.PHONY: programs
+programs:
+	@missing=(); for program in $(PROGRAMS); do \
+		command -v "$${program%%:*}" >/dev/null || [ -x "/usr/sbin/$${program%%:*}" ] \
+			|| missing+=("$${program##*:}"); \
+	done; \
+	if (( $${#missing[@]} )); then \
+		echo "installing $${missing[*]}"; \
+		as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		$$as_root apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			$$as_root apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; \
+	fi
+
+## fmt         bring the code into form
+.PHONY: fmt
+fmt:
+	$(CARGO) fmt
+
+.PHONY: fmt-check
+fmt-check:
+	$(CARGO) fmt --check
+
+## clippy      all warnings, with no feature, each alone, and all of them
+.PHONY: clippy
+clippy:
+	$(CARGO) clippy --all-targets --no-default-features -- -D warnings
+	for feature in $(FEATURES); do \
+		$(CARGO) clippy --all-targets --no-default-features --features $$feature -- -D warnings \
+			|| exit; \
+	done
+	$(CARGO) clippy --all-targets --all-features -- -D warnings
+
+## doc         the documentation, of which no link is dead
+.PHONY: doc
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --lib --no-deps --all-features
+
+# As an embedder builds it.
+.PHONY: lean
+lean:
+	$(CARGO) build --lib --no-default-features
+
+## ci          everything that must hold before a change goes in, each part with its seconds
+.PHONY: ci
+ci:
+	@times=(); for part in fmt-check clippy lean doc test test-peers; do \
+		echo "ci: $$part"; \
+		began=$$SECONDS; \
+		$(MAKE) --no-print-directory $$part || { echo "ci: $$part failed" >&2; exit 1; }; \
+		times+=("$$part: $$(( SECONDS - began )) s"); \
+	done; \
+	printf 'ci: %s\n' "$${times[@]}" "all: $$SECONDS s"
