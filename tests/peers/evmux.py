@@ -22,7 +22,11 @@ class Server:
         self.service, self.model = service, model
         command = [os.environ["EVMUX"], "serve", "--service", service, "--model", model]
         command += ["--listen", "127.0.0.1:0", *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        # What goes well is not news here; a variable that is set says more.
+        environment = {"RUST_LOG": "warn", **os.environ}
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment
+        )
         line = self.process.stdout.readline()
         ready = READY.fullmatch(line)
         if ready is None or ready.group(2, 3) != (service, model):
