@@ -1,4 +1,97 @@
-//! One connection, one handler; a front end is only a way of waiting.
+//! Serves very many connections from one thread, and the same handlers under the classic ways of
+//! waiting beside it.
+//!
+//! One connection, one [`Handler`]: bytes come in, answers go out, and a [`Flow`] says what the
+//! handler waits for next. How to wait for many clients at a time is another matter, and a word:
+//! a [`Model`]. A [`Server`] puts the two together.
+//!
+//! # Example
+//!
+//! A handler that answers text in upper case, served by one thread with epoll:
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use std::net::{Shutdown, TcpStream};
+//!
+//! use evmux::{Exchange, Flow, Handler, Model, Peer, Server};
+//!
+//! struct Shout;
+//!
+//! impl Handler for Shout {
+//!     fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+//!         // The received bytes may be rewritten where they are, and be the answer.
+//!         exchange.received.make_ascii_uppercase();
+//!         let count = exchange.received.len();
+//!         exchange.to_send.append_received(&mut exchange.received, count);
+//!         Flow::Continue
+//!     }
+//! }
+//!
+//! let server = Server::builder(|_: &Peer| Shout)
+//!     .model(Model::Epoll)
+//!     .listen("127.0.0.1:0")
+//!     .build()?
+//!     .start()?;
+//!
+//! # (|| -> std::io::Result<()> {
+//! let address = server.local_addresses()[0].socket_addr().unwrap();
+//! let mut client = TcpStream::connect(address)?;
+//! client.write_all(b"hello")?;
+//! client.shutdown(Shutdown::Write)?;
+//! let mut answer = String::new();
+//! client.read_to_string(&mut answer)?;
+//! assert_eq!(answer, "HELLO");
+//! # Ok(())
+//! # })().unwrap();
+//!
+//! server.stop().drain();
+//! let counted = server.join()?;
+//! assert_eq!(counted.bytes_sent, 5);
+//! # Ok::<(), evmux::Error>(())
+//! ```
+//!
+//! # What is where
+//!
+//! - [`Handler`], [`Exchange`], [`Flow`], [`Service`]: what one writes.
+//! - [`Server`], [`Builder`], [`Running`], [`Stop`]: what one runs.
+//! - [`Limits`], [`CloseReason`], [`Snapshot`]: what a connection may use, why it ended, what was
+//!   counted.
+//! - [`services`], [`codec`]: handlers that are ready, and what they are made of.
+//! - [`Connection`], [`Lent`], [`Answer`], [`Wants`]: a connection without any I/O, for who drives
+//!   it with sockets of an own, or in a test without any.
+//!
+//! # Why so
+//!
+//! **Bytes, not streams.** A handler gets slices and returns what it waits for. It cannot block,
+//! cannot forget a short write, and cannot be called while it is being called. The same handler
+//! runs under every model, and in a unit test with [`Connection`] alone.
+//!
+//! **Buffers are lent.** A serving thread has one input buffer and one output buffer, and lends
+//! them for a call. A connection owns storage only while bytes wait in it: an idle one holds none.
+//! What is answered in place is neither copied nor allocated between recv and send.
+//!
+//! **Time is an argument.** Nothing at or below the connection asks a clock; deadlines are data.
+//!
+//! **Closing is a state.** An orderly close is our FIN behind the last answer, and then input is
+//! discarded until the peer has finished, too: no answer is lost to a reset. Only a cut resets.
+//!
+//! **How a connection ends is no error.** It is a [`CloseReason`], counted and logged in one place.
+//! An [`Error`] is what keeps a server from starting or from going on.
+//!
+//! # Limits
+//!
+//! Waiting bytes, frames, connections and times all have a bound; [`Limits`] and [`Builder`] name
+//! them and their defaults. A handler that computes for long holds up whom it shares a thread
+//! with: under [`Model::Poll`] and [`Model::Epoll`], everybody.
+//!
+//! 64-bit Linux only, TCP only. No TLS, no names looked up while serving, no outgoing connections.
+//! The library starts no thread that it was not asked for, installs no signal handler, prints
+//! nothing and never ends the process.
+//!
+//! # Features
+//!
+//! `default` is `cli`, the program `evmux` with all that it needs. Who embeds the library writes
+//! `default-features = false`. `sim` is for the crate's own simulated tests.
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("evmux runs on 64-bit Linux only: it waits with epoll, timerfd and eventfd");
@@ -40,3 +133,8 @@ pub use net::listener::ListenOptions;
 pub use server::{Builder, LocalAddress, Running, Server};
 pub use stop::{Phase, Stop};
 pub use sys::raise_descriptor_limit;
+
+// The program in the README is compiled with the other examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
