@@ -1,4 +1,4 @@
-//! Serves very many connections from one thread, and the same handlers under the classic ways of
+//! Serves very many stream connections from one thread, and the same handlers under the classic ways of
 //! waiting beside it.
 //!
 //! One connection, one [`Handler`]: bytes come in, answers go out, and a [`Flow`] says what the
@@ -84,14 +84,15 @@
 //! them and their defaults. A handler that computes for long holds up whom it shares a thread
 //! with: under [`Model::Poll`] and [`Model::Epoll`], everybody.
 //!
-//! 64-bit Linux only, TCP only. No TLS, no names looked up while serving, no outgoing connections.
+//! 64-bit Linux; TCP and Unix stream sockets. No TLS, no UDP, no outgoing connections, no names
+//! looked up while serving.
 //! The library starts no thread that it was not asked for, installs no signal handler, prints
 //! nothing and never ends the process.
 //!
 //! # Features
 //!
 //! `default` is `cli`, the program `evmux` with all that it needs. Who embeds the library writes
-//! `default-features = false`. `sim` is for the crate's own simulated tests.
+//! `default-features = false`. `sim` is a simulated world to test a handler in.
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("evmux runs on 64-bit Linux only: it waits with epoll, timerfd and eventfd");
