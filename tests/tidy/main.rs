@@ -35,6 +35,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("timers", 2),
     ("counters", 2),
     ("stop", 2),
+    ("mailbox", 2),
+    ("local", 2),
     // Ways of waiting.
     ("front", 3),
     // The door, and the world for tests.
@@ -303,6 +305,7 @@ fn each_dependency_has_its_line_in_the_docs() {
     let reasons = fs::read_to_string(root().join("docs/dependencies.md")).unwrap();
     let mut names = dependencies(&manifest, "[dependencies]");
     names.extend(dependencies(&manifest, "[dev-dependencies]"));
+    names.extend(dependencies(&manifest, "[target.'cfg(loom)'.dependencies]"));
     let missing: Vec<_> = names
         .into_iter()
         .map(|(name, _)| name)
