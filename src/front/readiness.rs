@@ -69,6 +69,7 @@ pub(crate) struct Readiness<'s, K: Kernel, S: Service, const INPUT: usize = 6553
     /// Whose handler runs: it is to blame for a panic.
     running: Token,
     calls: u32,
+    accepts: u32,
     /// Slots whose deadline is due; empty between turns, kept for its storage.
     due: Vec<usize>,
 }
@@ -116,6 +117,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             drain_ends: Moment::NEVER,
             running: NOBODY,
             calls: Self::CALLS,
+            accepts: Self::ACCEPTS,
             due: Vec::new(),
             front,
         }
@@ -126,6 +128,22 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         self.inbox.queue = queue;
         self.reactor = reactor;
         self
+    }
+
+    /// Other budgets than the usual ones: a simulation has few bytes and few clients, and would
+    /// never spend them.
+    #[cfg(feature = "sim")]
+    pub(crate) fn budgets(mut self, calls: u32, accepts: u32) -> Self {
+        (self.calls, self.accepts) = (calls, accepts);
+        self
+    }
+
+    /// Who is served, for those who look at bounds between two turns.
+    #[cfg(feature = "sim")]
+    pub(crate) fn connections(
+        &self,
+    ) -> impl Iterator<Item = (&K::Stream, &Connection<S::Handler>)> {
+        self.slots.iter().map(|(_, slot)| (&slot.stream, &slot.connection))
     }
 
     /// Serves until the server was stopped and every connection is over.
@@ -364,7 +382,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             return;
         }
         for listener in 0..self.waiting.len() {
-            for _ in 0..Self::ACCEPTS {
+            for _ in 0..self.accepts {
                 if !self.waiting[listener] || !self.accept_one(listener, now) {
                     break;
                 }
