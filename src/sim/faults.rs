@@ -1,0 +1,123 @@
+//! What can go wrong in a simulated world.
+//!
+//! Each world has only some of the faults, drawn from its seed. A world that has them all at once
+//! hides bugs: an event for nothing wakes a loop that would have slept for ever, and so does a
+//! deadline.
+
+use std::fmt;
+
+use super::Draw;
+
+/// One kind of thing that can go wrong. Each is something that a real kernel does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// A receive returns less than there is; more "arrives" right behind it.
+    ShortReads,
+    /// A send takes a part or nothing, though there seemed to be room; the window opens later.
+    ShortWrites,
+    /// Calls are interrupted by signals; a wait returns without an event.
+    Interrupts,
+    /// Connections break: reset, timed out, unreachable, no buffers.
+    Breaks,
+    /// Urgent data: a receive stops in front of it, and no event tells of what is behind.
+    Urgent,
+    /// There is no descriptor or no memory for a connection, for a while.
+    Exhaustion,
+    /// A client in the backlog is gone when it is accepted.
+    AcceptErrors,
+    /// A stream cannot be registered.
+    FailedRegistration,
+    /// Events of live connections for nothing.
+    SpuriousEvents,
+    /// Events of connections that are gone, some when their slot has a new one.
+    StaleEvents,
+    /// Events come later than their cause.
+    LateEvents,
+    /// Events come in any order, few at a time, one in two pieces.
+    Disorder,
+    /// The clients do something between any two calls, and not only while the loop waits.
+    Races,
+    /// A wait sleeps longer than it was asked to.
+    Jumps,
+    /// A wait returns a little before its deadline.
+    EarlyReturns,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::ShortReads,
+        Self::ShortWrites,
+        Self::Interrupts,
+        Self::Breaks,
+        Self::Urgent,
+        Self::Exhaustion,
+        Self::AcceptErrors,
+        Self::FailedRegistration,
+        Self::SpuriousEvents,
+        Self::StaleEvents,
+        Self::LateEvents,
+        Self::Disorder,
+        Self::Races,
+        Self::Jumps,
+        Self::EarlyReturns,
+    ];
+}
+
+/// The faults that one world has.
+///
+/// ```
+/// use evmux::sim::{Fault, Faults};
+///
+/// let faults = Faults::none().with(Fault::ShortWrites).with(Fault::Interrupts);
+/// assert_eq!(faults.to_string(), "ShortWrites, Interrupts");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults(u32);
+
+impl Faults {
+    /// A world where nothing goes wrong.
+    pub fn none() -> Self {
+        Self(0)
+    }
+
+    /// All of them at once. It is not the hardest of worlds: some faults hide what others show.
+    pub fn all() -> Self {
+        Fault::ALL.into_iter().fold(Self::none(), Self::with)
+    }
+
+    /// Each with the same chance as not; so in half of the worlds nothing is there to rescue a
+    /// loop that lost a wake-up.
+    pub fn drawn(draw: &mut Draw) -> Self {
+        Fault::ALL.into_iter().filter(|_| draw.one_in(2)).fold(Self::none(), Self::with)
+    }
+
+    /// These, and one more.
+    #[must_use]
+    pub fn with(self, fault: Fault) -> Self {
+        Self(self.0 | 1 << fault as u32)
+    }
+
+    /// These without one of them.
+    #[must_use]
+    pub fn without(self, fault: Fault) -> Self {
+        Self(self.0 & !(1 << fault as u32))
+    }
+
+    /// Whether a fault is one of these.
+    pub fn has(self, fault: Fault) -> bool {
+        self.0 & 1 << fault as u32 != 0
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut comma = "";
+        for fault in Fault::ALL.into_iter().filter(|fault| self.has(*fault)) {
+            write!(f, "{comma}{fault:?}")?;
+            comma = ", ";
+        }
+        if comma.is_empty() { f.write_str("none") } else { Ok(()) }
+    }
+}

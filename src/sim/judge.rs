@@ -1,0 +1,123 @@
+//! What must be true of a world: after each turn, and when all is over.
+
+use crate::connection::Connection;
+use crate::counters::Snapshot;
+use crate::handler::Handler;
+use crate::limits::CloseReason;
+use crate::stop::Phase;
+
+use super::client::Close;
+use super::wire::{End, Standing};
+use super::world::World;
+
+impl World {
+    /// What a connection holds has a bound, whatever its peer does.
+    pub(super) fn look_at_bounds<H: Handler>(&mut self, client: usize, it: &Connection<H>) {
+        let limits = &self.options.limits;
+        let answer = self.wires[client].seen.largest_answer;
+        let (to_send, most_to_send) = (it.to_send().len(), limits.high + answer);
+        let (held, most_held) = (it.held_back(), limits.received() + self.options.input);
+        if to_send > most_to_send {
+            self.fail(|| format!("{to_send} bytes wait for client {client}, over {most_to_send}"));
+        }
+        if held > most_held {
+            self.fail(|| format!("{held} bytes of client {client} are held, over {most_held}"));
+        }
+    }
+
+    /// When the loop has ended and every client has found out.
+    pub(super) fn look_back(&mut self, counters: &Snapshot) {
+        for client in 0..self.wires.len() {
+            if let Some(what) = self.wrong_with_stream(client).or_else(|| self.denied(client)) {
+                self.fail(|| format!("client {client} {what}"));
+            }
+        }
+        if let Some(what) = self.miscounted(counters) {
+            self.fail(|| format!("{what}; {counters:?}"));
+        }
+    }
+
+    fn wrong_with_stream(&self, client: usize) -> Option<String> {
+        let wire = &self.wires[client];
+        if wire.held {
+            return Some("has a stream that was never released".into());
+        }
+        if wire.seen.opened != wire.seen.closed.is_some() {
+            return Some("has a handler that was opened and never told of its end".into());
+        }
+        if (wire.standing == Standing::Accepted) != wire.seen.opened && wire.spoiled.is_none() {
+            return Some("was accepted and not opened, or opened and not accepted".into());
+        }
+        None
+    }
+
+    /// What was promised to a client that did its part, and was not kept.
+    fn denied(&self, client: usize) -> Option<String> {
+        let wire = &self.wires[client];
+        let reason = wire.seen.closed?;
+        let script = &wire.client.script;
+        let promised =
+            wire.is_well(self.options.limits.high) && wire.standing == Standing::Accepted;
+        if !promised || self.stop.phase() == Phase::Stopped {
+            return None;
+        }
+        let timeout = self.drained_at.map(|at| at + self.options.drain_timeout.into());
+        if reason == CloseReason::DrainTimeout {
+            let closed = wire.seen.closed_at + Self::A_TURN.into();
+            let in_time = timeout.is_some_and(|timeout| timeout <= closed);
+            return (!in_time).then(|| "was cut by a drain timeout that had not passed".into());
+        }
+        let expected = match (reason, script.close()) {
+            (CloseReason::Finished, _) => true,
+            (CloseReason::Drained, _) => self.drained_at.is_some(),
+            (CloseReason::Served | CloseReason::Refused(_), Close::ByClient) => {
+                wire.seen.ended || self.drained_at.is_some()
+            }
+            (CloseReason::Served | CloseReason::Refused(_), Close::ByServer) => true,
+            (CloseReason::Aborted | CloseReason::Panicked, Close::Cut) => return None,
+            _ => false,
+        };
+        if !expected {
+            return Some(format!("did its part, and was closed: {reason}"));
+        }
+        if wire.ended != Some(End::Whole) {
+            let (read, ended) = (wire.read, wire.ended);
+            return Some(format!("did its part, and did not end well: {read} bytes, {ended:?}"));
+        }
+        let whole = script.answered().len();
+        let by_drain = self.drained_at.is_some() && reason != CloseReason::Finished;
+        let owed = match wire.promised {
+            // One that waits for something else is told of the drain as it is.
+            _ if by_drain && wire.seen.has_waited => 0,
+            Some(promised) if by_drain => promised,
+            None if by_drain => 0,
+            _ => whole,
+        };
+        let read = wire.read;
+        (read < owed).then(|| format!("did its part, and got {read} of {owed} bytes ({reason})"))
+    }
+
+    fn miscounted(&self, counters: &Snapshot) -> Option<&'static str> {
+        let refused = counters.refused_limit + counters.refused_other;
+        if counters.accepted != counters.opened + refused {
+            return Some("accepted is not opened and refused");
+        }
+        if counters.open() != 0 || counters.opened != counters.closed_in_all() {
+            return Some("opened is not closed");
+        }
+        let opened = self.wires.iter().filter(|wire| wire.seen.opened);
+        let closed = |label: &str| {
+            let reasons = opened.clone().filter_map(|wire| wire.seen.closed);
+            reasons.filter(|reason| reason.label() == label).count() as u64
+        };
+        if counters.closed_by_label().any(|(label, count)| count != closed(label)) {
+            return Some("handlers were told other reasons than those that were counted");
+        }
+        let received: usize = opened.clone().map(|wire| wire.received).sum();
+        let answered: usize = opened.clone().map(|wire| wire.answered).sum();
+        if (counters.bytes_received, counters.bytes_sent) != (received as u64, answered as u64) {
+            return Some("other bytes moved than were counted");
+        }
+        None
+    }
+}

@@ -1,0 +1,78 @@
+//! A simulated world, to test a handler in: seeded, with a clock of its own, and unkind.
+//!
+//! A handler that passes its unit tests meets things in service that no test sends it: a frame
+//! that comes byte by byte, a peer that reads nothing, a reset between two answers, a drain in the
+//! middle of a request. Here a [`Simulation`] runs the real readiness loop over a kernel that is
+//! made of one random number, the seed. The same seed is the same world, so that what went wrong
+//! once goes wrong again under a debugger; an hour of timeouts takes a millisecond.
+//!
+//! ```
+//! use evmux::sim::{self, Draw, Script};
+//! use evmux::{Exchange, Flow, Handler, Peer};
+//!
+//! /// The handler to be tested: answers each line in capitals.
+//! struct Shout;
+//!
+//! impl Handler for Shout {
+//!     fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+//!         while let Some(end) = exchange.received.iter().position(|byte| *byte == b'\n') {
+//!             if exchange.to_send.is_full() {
+//!                 return Flow::Again;
+//!             }
+//!             exchange.received[..end].make_ascii_uppercase();
+//!             exchange.to_send.append_received(&mut exchange.received, end + 1);
+//!         }
+//!         Flow::Continue
+//!     }
+//! }
+//!
+//! /// What a client may say, and what it must be answered: the oracle.
+//! fn lines(draw: &mut Draw) -> Script {
+//!     let mut script = Script::new();
+//!     for _ in 0..draw.between(0..=10) {
+//!         let word = *draw.pick(&["a", "hello", "world"]);
+//!         script = script.says(
+//!             format!("{word}\n").as_bytes(),
+//!             format!("{}\n", word.to_uppercase()).as_bytes(),
+//!         );
+//!     }
+//!     script
+//! }
+//!
+//! // 200 worlds; in each a few clients of any manner, and some of the faults.
+//! sim::check(|_: &Peer| Shout, 0..200, lines);
+//! ```
+//!
+//! When a seed fails, the panic names it, tells what the world was like and what happened last.
+//! `EVMUX_SIM_SEED=<seed>` in the environment makes [`check`] run that one alone.
+//!
+//! # What is asserted
+//! - Every byte that a client gets is the right one. A client that does its part gets all of its
+//!   answers and then the end: it is not forgotten, not reset, not ended by a deadline.
+//! - After a drain, what had come before it is answered.
+//! - A handler is opened first and told of its end once; it sees all that was received, and is
+//!   called when it asked to be.
+//! - What waits for a connection stays within the limits. Nothing is left when the server has
+//!   ended, and the counters agree with what happened.
+//! - The loop never spins, and sleeps whenever it can.
+//!
+//! # Limits
+//! One thread. The kernel is simulated, TCP is not: no packet is lost, since the kernel hides that
+//! from a server anyhow. A client says what its script says and not what depends on an answer.
+
+mod client;
+mod draw;
+mod faults;
+mod judge;
+mod kernel;
+mod options;
+mod simulation;
+mod watch;
+mod wire;
+mod world;
+
+pub use client::{Client, Leaving, Reading, Script, Writing};
+pub use draw::Draw;
+pub use faults::{Fault, Faults};
+pub use options::Trigger;
+pub use simulation::{Failure, Report, Simulation, check};

@@ -1,0 +1,398 @@
+//! One world from its seed to its end, and many of them.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Range;
+use std::panic::{self, AssertUnwindSafe};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::counters::{Snapshot, Totals};
+use crate::front::Front;
+use crate::front::gate::Gate;
+use crate::front::readiness::Readiness;
+use crate::handler::{Handler, Peer, Service};
+use crate::limits::{CloseReason, Limits};
+use crate::moment::Moment;
+use crate::stop::Stop;
+
+use super::kernel::SimKernel;
+use super::options::{Fixed, INPUTS, Options, Trigger};
+use super::watch::WatchedService;
+use super::world::World;
+use super::{Client, Draw, Faults, Script};
+
+/// Runs `service` in one world for each of `seeds`, with clients whose scripts `script` draws.
+///
+/// The short form of [`Simulation::check`], which can fix more.
+///
+/// # Panics
+/// When a world fails.
+#[track_caller]
+pub fn check<S: Service>(
+    service: S,
+    seeds: Range<u64>,
+    script: impl FnMut(&mut Draw) -> Script,
+) -> Snapshot {
+    Simulation::new(service).check(seeds, script)
+}
+
+/// A service, and what is fixed of the worlds that it is to be tried in. What is not fixed is
+/// drawn from the seed.
+///
+/// ```
+/// use evmux::sim::{Client, Faults, Leaving, Script, Simulation, Trigger, Writing};
+/// use evmux::{Exchange, Flow, Handler, Peer};
+///
+/// struct Echo;
+/// impl Handler for Echo {
+///     fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+///         let count = exchange.received.len();
+///         exchange.to_send.append_received(&mut exchange.received, count);
+///         Flow::Continue
+///     }
+/// }
+///
+/// let script = Script::new().says(b"one", b"one").says(b"two", b"two");
+/// let report = Simulation::new(|_: &Peer| Echo)
+///     .seed(7)
+///     .trigger(Trigger::Edge)
+///     .faults(Faults::none())
+///     .client(Client::new(script.clone()).writing(Writing::LockStep))
+///     .client(Client::new(script).leaving(Leaving::Reset(4)))
+///     .run()
+///     .unwrap_or_else(|failure| panic!("{failure}"));
+/// assert!(report.answers(0).len() <= 6);
+/// ```
+pub struct Simulation<S> {
+    service: S,
+    seed: u64,
+    fixed: Fixed,
+    clients: Vec<Client>,
+}
+
+impl<S: Service> Simulation<S> {
+    /// Of a service, with seed 0, and as yet without a client.
+    pub fn new(service: S) -> Self {
+        Self { service, seed: 0, fixed: Fixed::default(), clients: Vec::new() }
+    }
+
+    /// What [`run`](Simulation::run) draws everything from.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// One more client.
+    #[must_use]
+    pub fn client(mut self, client: Client) -> Self {
+        self.clients.push(client);
+        self
+    }
+
+    /// How the kernel reports events.
+    #[must_use]
+    pub fn trigger(mut self, trigger: Trigger) -> Self {
+        self.fixed.trigger = Some(trigger);
+        self
+    }
+
+    /// Exactly these faults.
+    #[must_use]
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.fixed.faults = Some(faults);
+        self
+    }
+
+    /// Exactly these limits. Drawn ones are small, and half of them have no deadline at all. A
+    /// client that does its part must never be ended by a deadline, so those given here must be
+    /// minutes.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.fixed.limits = Some(limits);
+        self
+    }
+
+    /// The longest frame, of limits that are drawn otherwise.
+    #[must_use]
+    pub fn max_frame(mut self, bytes: usize) -> Self {
+        self.fixed.max_frame = Some(bytes);
+        self
+    }
+
+    /// How many connections may be open at a time.
+    #[must_use]
+    pub fn max_connections(mut self, count: usize) -> Self {
+        self.fixed.max_connections = Some(count);
+        self
+    }
+
+    /// Drains the server at this call that the loop makes of the kernel, counted from 1. Every
+    /// world is drained when nothing happens any more.
+    #[must_use]
+    pub fn drain_at(mut self, call: u64) -> Self {
+        self.fixed.drain_at = Some(call);
+        self
+    }
+
+    /// Stops the server at once at this call of the loop.
+    #[must_use]
+    pub fn stop_at(mut self, call: u64) -> Self {
+        self.fixed.stop_at = Some(call);
+        self
+    }
+
+    /// Runs the world of the seed.
+    ///
+    /// # Errors
+    /// When something that is asserted is not so.
+    pub fn run(&self) -> Result<Report, Failure> {
+        self.run_seed(self.seed, self.clients.clone())
+    }
+
+    /// Runs one world for each of `seeds`: the clients that were given, and up to eight more of any
+    /// manner, whose scripts `script` draws. What was counted in all of them.
+    ///
+    /// With `EVMUX_SIM_SEED` in the environment, that seed alone is run.
+    ///
+    /// # Panics
+    /// When a world fails, or `EVMUX_SIM_SEED` is not a number.
+    #[track_caller]
+    pub fn check(
+        &self,
+        seeds: Range<u64>,
+        mut script: impl FnMut(&mut Draw) -> Script,
+    ) -> Snapshot {
+        let mut sum = Snapshot::default();
+        for seed in seed_from_environment().map_or(seeds, |seed| seed..seed + 1) {
+            // Scripts and manners by generators of their own: another script for one seed leaves
+            // the world as it was.
+            let mut draw = Draw::new(seed ^ CLIENTS);
+            let mut words = draw.branch();
+            let mut clients = self.clients.clone();
+            for _ in 0..draw.between(1..=8) {
+                clients.push(Client::drawn(script(&mut words), &mut draw));
+            }
+            match self.run_seed(seed, clients) {
+                Ok(report) => sum += report.counters,
+                Err(failure) => panic!("{failure}"),
+            }
+        }
+        sum
+    }
+
+    fn run_seed(&self, seed: u64, clients: Vec<Client>) -> Result<Report, Failure> {
+        // The same world again, to be told what happened: nothing is written down in the others.
+        self.simulate(seed, clients.clone(), false)
+            .map_err(|failure| self.simulate(seed, clients, true).err().unwrap_or(failure))
+    }
+
+    fn simulate(&self, seed: u64, clients: Vec<Client>, traced: bool) -> Result<Report, Failure> {
+        let mut draw = Draw::new(seed);
+        let options = Options::drawn(&self.fixed, &mut draw);
+        let mut failure = Failure {
+            seed,
+            what: String::new(),
+            options: options.to_string(),
+            clients: clients.iter().map(ToString::to_string).collect(),
+            trace: Vec::new(),
+        };
+        let stop = match Stop::new() {
+            Ok(stop) => stop,
+            Err(error) => {
+                failure.what = format!("the world cannot be made: {error}");
+                return Err(failure);
+            }
+        };
+        let world = World::new(draw, options.clone(), clients, stop.clone(), traced);
+        let world = Rc::new(RefCell::new(world));
+        let make = |peer: &Peer| Box::new(self.service.handler(peer)) as Box<dyn Handler + '_>;
+        let totals = Totals::new();
+        let front = Front {
+            service: &WatchedService { make: &make, world: world.clone() },
+            limits: options.limits.clone(),
+            drain_timeout: options.drain_timeout,
+            gate: Gate::new(options.max_connections),
+            stop: &stop,
+            totals: &totals,
+            origin: Instant::now(),
+        };
+        let driven = panic::catch_unwind(AssertUnwindSafe(|| match options.trigger {
+            Trigger::Edge => drive::<true>(&front, &world),
+            Trigger::Level => drive::<false>(&front, &world),
+        }));
+        let mut world = world.borrow_mut();
+        if let Err(payload) = driven {
+            world.fail(|| format!("the loop panicked: {}", text(&*payload)));
+        }
+        let counters = totals.snapshot();
+        if world.failure.is_none() {
+            world.finish();
+            world.look_back(&counters);
+        }
+        match world.failure.take() {
+            None => Ok(Report::new(seed, &mut world, counters)),
+            Some(what) => {
+                failure.what = what;
+                failure.trace = world.trace.take().unwrap_or_default().into();
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// What the generator of the clients differs in from that of the world.
+const CLIENTS: u64 = 0xC11E_0175_0000_0000;
+
+fn seed_from_environment() -> Option<u64> {
+    let seed = std::env::var("EVMUX_SIM_SEED").ok()?;
+    match seed.parse() {
+        Ok(seed) => Some(seed),
+        Err(_) => panic!("EVMUX_SIM_SEED is {seed}, and must be a number"),
+    }
+}
+
+fn drive<const EDGE: bool>(front: &Front<'_, WatchedService<'_>>, world: &Rc<RefCell<World>>) {
+    let input = world.borrow().options.input;
+    match input {
+        16 => drive_with::<EDGE, 16>(front, world),
+        64 => drive_with::<EDGE, 64>(front, world),
+        _ => drive_with::<EDGE, 4096>(front, world),
+    }
+}
+
+const _: () = assert!(INPUTS[0] == 16 && INPUTS[1] == 64 && INPUTS[2] == 4096);
+
+fn drive_with<const EDGE: bool, const INPUT: usize>(
+    front: &Front<'_, WatchedService<'_>>,
+    world: &Rc<RefCell<World>>,
+) {
+    let counters = front.totals.register();
+    let kernel = SimKernel::<EDGE>(world.clone());
+    let (calls, accepts) = {
+        let options = &world.borrow().options;
+        (options.calls, options.accepts)
+    };
+    let mut readiness =
+        Readiness::<_, _, INPUT>::new(front, kernel, &counters).budgets(calls, accepts);
+    let mut events = Vec::new();
+    loop {
+        let goes_on = readiness.turn(&mut events);
+        let mut world = world.borrow_mut();
+        for (stream, connection) in readiness.connections() {
+            world.look_at_bounds(stream.client(), connection);
+        }
+        match goes_on {
+            Ok(true) if world.failure.is_none() => {}
+            Ok(_) => return,
+            Err(error) => return world.fail(|| format!("the loop ended: {error}")),
+        }
+    }
+}
+
+fn text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without text")
+}
+
+/// What happened in a world in which everything was as it must be.
+#[derive(Clone, Debug)]
+pub struct Report {
+    seed: u64,
+    turns: u64,
+    elapsed: Duration,
+    counters: Snapshot,
+    clients: Vec<(Vec<u8>, Option<CloseReason>)>,
+}
+
+impl Report {
+    fn new(seed: u64, world: &mut World, counters: Snapshot) -> Self {
+        let clients = world.wires.iter().map(|wire| {
+            let answers = wire.client.script.answered()[..wire.read].to_vec();
+            (answers, wire.seen.closed)
+        });
+        let elapsed = world.now.since(Moment::START);
+        Self { seed, turns: world.turns, elapsed, counters, clients: clients.collect() }
+    }
+
+    /// The seed of the world.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Turns of the loop.
+    pub fn turns(&self) -> u64 {
+        self.turns
+    }
+
+    /// What time passed in the world.
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// What the server counted.
+    pub fn counters(&self) -> &Snapshot {
+        &self.counters
+    }
+
+    /// What client number `client` got, counted from 0.
+    ///
+    /// # Panics
+    /// When there were not so many clients.
+    pub fn answers(&self, client: usize) -> &[u8] {
+        &self.clients[client].0
+    }
+
+    /// Why the connection of client number `client` ended; `None` if no handler was opened for it.
+    ///
+    /// # Panics
+    /// When there were not so many clients.
+    pub fn close_reason(&self, client: usize) -> Option<CloseReason> {
+        self.clients[client].1
+    }
+}
+
+/// What was not as it must be, in which world, and what happened last in it.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    seed: u64,
+    what: String,
+    options: String,
+    clients: Vec<String>,
+    trace: Vec<String>,
+}
+
+impl Failure {
+    /// The seed of the world.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// What is wrong, in one line.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, what, options, clients, trace } = self;
+        writeln!(f, "seed {seed}: {what}")?;
+        writeln!(f, "replay it with EVMUX_SIM_SEED={seed}; its world:")?;
+        for line in options.lines() {
+            writeln!(f, "  {line}")?;
+        }
+        for (index, client) in clients.iter().enumerate() {
+            writeln!(f, "  client {index}: {client}")?;
+        }
+        writeln!(f, "what happened last:")?;
+        for line in trace {
+            writeln!(f, "  {line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,180 @@
+//! A handler between the loop and the embedder's: it looks at every call and passes it on.
+//!
+//! What is promised to a handler is asserted here: `open` first, `closed` last and once, no call
+//! inside another, all that was received and nothing else in `received`, `AtLeast`, `Wait` and
+//! timers heeded.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::handler::{Exchange, Flow, Handler, Peer, Service};
+use crate::limits::CloseReason;
+use crate::moment::Moment;
+
+use super::wire::Wire;
+use super::world::World;
+
+/// Makes watched handlers. They are boxed, so that the loop is compiled once, in this crate, and
+/// not again for each service of an embedder's tests.
+pub(super) struct WatchedService<'s> {
+    pub(super) make: &'s dyn Fn(&Peer) -> Box<dyn Handler + 's>,
+    pub(super) world: Rc<RefCell<World>>,
+}
+
+pub(super) struct Watched<'s> {
+    inner: Box<dyn Handler + 's>,
+    world: Rc<RefCell<World>>,
+    client: usize,
+}
+
+impl<'s> Service for WatchedService<'s> {
+    type Handler = Watched<'s>;
+
+    fn handler(&self, peer: &Peer) -> Watched<'s> {
+        let client = Wire::index(peer.address);
+        {
+            let mut world = self.world.borrow_mut();
+            if world.wires[client].listener != peer.listener {
+                world.fail(|| format!("client {client} came by another listener"));
+            }
+        }
+        Watched { inner: (self.make)(peer), world: self.world.clone(), client }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    Open,
+    Receive,
+    End,
+    Room,
+    Timer,
+    Drain,
+}
+
+/// How late a timer may come beside what the clock jumps: turns take time.
+const LATE: Duration = Duration::from_millis(200);
+
+impl Watched<'_> {
+    fn pass_on(
+        &mut self,
+        call: Call,
+        exchange: &mut Exchange<'_>,
+        run: impl FnOnce(&mut dyn Handler, &mut Exchange<'_>) -> Flow,
+    ) -> Flow {
+        self.before(call, exchange);
+        let flow = run(&mut *self.inner, exchange);
+        self.after(call, exchange, flow);
+        flow
+    }
+
+    fn before(&self, call: Call, exchange: &Exchange<'_>) {
+        let client = self.client;
+        let mut world = self.world.borrow_mut();
+        let length = exchange.received.len();
+        world.note(|| format!("{call:?} of client {client}, {length} bytes"));
+        let wire = &mut world.wires[client];
+        let (received, timer) = (wire.received, wire.seen.timer);
+        let seen = &mut wire.seen;
+        let wrong = if seen.closed.is_some() {
+            Some("it was told that it is closed")
+        } else if seen.in_call {
+            Some("another call runs, or panicked")
+        } else if seen.opened == (call == Call::Open) {
+            Some("it was opened not at all, or twice")
+        } else if call == Call::End && seen.ended {
+            Some("it was told of the end")
+        } else if seen.consumed + length != received {
+            Some("it does not see all that was received and not consumed, or sees more")
+        } else if call == Call::Receive && seen.waits {
+            Some("it had said Wait")
+        } else if call == Call::Receive && length < seen.at_least {
+            Some("it had asked for more bytes")
+        } else if call == Call::Timer && exchange.now() < timer {
+            Some("its timer is not due yet")
+        } else {
+            None
+        };
+        (seen.opened, seen.in_call) = (true, true);
+        seen.ended |= call == Call::End;
+        if call == Call::Timer {
+            seen.timer = Moment::NEVER;
+        }
+        if let Some(wrong) = wrong {
+            world.fail(|| format!("{call:?} of client {client}, though {wrong}"));
+        }
+        let latest = LATE + world.options.longest_jump;
+        let late = world.now.since(timer);
+        if call == Call::Timer && late > latest {
+            world.fail(|| format!("the timer of client {client} is late by {late:?}"));
+        }
+    }
+
+    fn after(&self, call: Call, exchange: &Exchange<'_>, flow: Flow) {
+        let client = self.client;
+        let mut world = self.world.borrow_mut();
+        world.note(|| format!("  {flow:?}, answered {} bytes", exchange.to_send.len()));
+        let seen = &mut world.wires[client].seen;
+        seen.in_call = false;
+        seen.consumed += exchange.received.consumed();
+        seen.left = exchange.received.len();
+        seen.timer = *exchange.timer;
+        seen.largest_answer = seen.largest_answer.max(exchange.to_send.len());
+        match flow {
+            Flow::Continue if call == Call::Receive => seen.at_least = 0,
+            Flow::AtLeast(count) => seen.at_least = if seen.left == 0 { 0 } else { count },
+            Flow::Again => (seen.at_least, seen.waits) = (0, false),
+            Flow::Wait => {
+                (seen.at_least, seen.waits) = (0, true);
+                seen.has_waited = true;
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Handler for Watched<'_> {
+    fn open(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        self.pass_on(Call::Open, exchange, |inner, exchange| inner.open(exchange))
+    }
+
+    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        self.pass_on(Call::Receive, exchange, |inner, exchange| inner.receive(exchange))
+    }
+
+    fn end(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        self.pass_on(Call::End, exchange, |inner, exchange| inner.end(exchange))
+    }
+
+    fn room(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        self.pass_on(Call::Room, exchange, |inner, exchange| inner.room(exchange))
+    }
+
+    fn timer(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        self.pass_on(Call::Timer, exchange, |inner, exchange| inner.timer(exchange))
+    }
+
+    fn drain(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        self.pass_on(Call::Drain, exchange, |inner, exchange| inner.drain(exchange))
+    }
+
+    fn closed(&mut self, reason: &CloseReason) {
+        {
+            let client = self.client;
+            let mut world = self.world.borrow_mut();
+            world.note(|| format!("client {client} is closed: {reason}"));
+            let now = world.now;
+            let seen = &mut world.wires[client].seen;
+            seen.closed_at = now;
+            let again = seen.closed.replace(*reason).is_some();
+            // After a panic the call that panicked was never left.
+            let inside = seen.in_call && *reason != CloseReason::Panicked;
+            if again || inside || !seen.opened {
+                world
+                    .fail(|| format!("client {client} is closed twice, inside a call or unopened"));
+            }
+        }
+        self.inner.closed(reason);
+    }
+}

@@ -1,0 +1,509 @@
+//! The simulated world behind the kernel: a clock, an agenda of what the clients are about to do,
+//! the listeners, and the events that the loop has not been told of.
+//!
+//! Everything happens either while the loop waits or, in worlds with races, between two of its
+//! calls. Whatever is found wrong is kept in `failure`; from then on every call fails, so that a
+//! loop that has lost its way comes to an end.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use crate::kernel::{Ready, Token};
+use crate::moment::{Moment, Patience};
+use crate::stop::{Phase, Stop};
+
+use super::client::{Client, Close, Leaving, Reading, Writing};
+use super::options::{Options, Trigger};
+use super::wire::{End, Standing, Wire};
+use super::{Draw, Fault};
+
+pub(super) struct World {
+    pub(super) draw: Draw,
+    pub(super) options: Options,
+    pub(super) stop: Stop,
+    pub(super) now: Moment,
+    /// Calls that the loop made of the kernel.
+    pub(super) calls: u64,
+    pub(super) turns: u64,
+    pub(super) wires: Vec<Wire>,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) listening: bool,
+    /// Which client's stream each slot of the loop holds.
+    pub(super) slots: Vec<Option<usize>>,
+    /// Streams that the loop holds.
+    pub(super) held: usize,
+    /// The last accept found no descriptor or no memory; and until when it will go on so.
+    pub(super) exhausted: bool,
+    pub(super) exhausted_until: Moment,
+    /// Events that wait to be told, and when they may be.
+    pub(super) events: Vec<(Moment, Ready)>,
+    agenda: BinaryHeap<Reverse<(Moment, u64, Action)>>,
+    planned: u64,
+    /// Turns, and waits that slept, since a byte moved, a client was accepted or one was closed;
+    /// waits also since a client did anything.
+    pub(super) turns_in_vain: u32,
+    pub(super) sleeps_in_vain: u32,
+    pub(super) drained_at: Option<Moment>,
+    pub(super) failure: Option<String>,
+    /// The last things that happened, if they are to be told.
+    pub(super) trace: Option<VecDeque<String>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Listener {
+    pub(super) backlog: VecDeque<usize>,
+    /// A level-triggered kernel is to report who waits.
+    pub(super) interest: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Action {
+    Connect(usize),
+    Write(usize),
+    Read(usize),
+    OpenWindow(usize),
+    Break(usize),
+}
+
+impl World {
+    /// The loop takes the time once a turn, and between its calls time passes.
+    pub(super) const A_TURN: Duration = Duration::from_millis(20);
+    /// A loop that makes so many calls in one world has lost its way.
+    const MOST_CALLS: u64 = 3_000_000;
+    /// Things that a trace remembers.
+    const TRACE: usize = 60;
+
+    pub(super) fn new(
+        mut draw: Draw,
+        options: Options,
+        clients: Vec<Client>,
+        stop: Stop,
+        traced: bool,
+    ) -> Self {
+        let listeners = options.listeners;
+        let mut world = Self {
+            stop,
+            now: Moment::from_nanos(1_000_000_000),
+            calls: 0,
+            turns: 0,
+            wires: Vec::new(),
+            listeners: (0..listeners)
+                .map(|_| Listener { interest: true, ..Default::default() })
+                .collect(),
+            listening: true,
+            slots: Vec::new(),
+            held: 0,
+            exhausted: false,
+            exhausted_until: Moment::START,
+            events: Vec::new(),
+            agenda: BinaryHeap::new(),
+            planned: 0,
+            turns_in_vain: 0,
+            sleeps_in_vain: 0,
+            drained_at: None,
+            failure: None,
+            trace: traced.then(VecDeque::new),
+            draw: draw.branch(),
+            options,
+        };
+        for (index, client) in clients.into_iter().enumerate() {
+            let begins = client.begins;
+            world.wires.push(Wire::new(client, draw.between(0..=listeners - 1)));
+            world.plan(begins, Action::Connect(index));
+            if world.has(Fault::Breaks) && draw.one_in(4) {
+                let after = Duration::from_micros(draw.between(0..=20_000) as u64);
+                world.plan(begins + after, Action::Break(index));
+            }
+        }
+        world
+    }
+
+    pub(super) fn has(&self, fault: Fault) -> bool {
+        self.options.faults.has(fault)
+    }
+
+    /// Whether a fault that this world has happens now: once in `times`.
+    pub(super) fn strikes(&mut self, fault: Fault, times: u64) -> bool {
+        self.has(fault) && self.draw.one_in(times)
+    }
+
+    pub(super) fn is_edge(&self) -> bool {
+        self.options.trigger == Trigger::Edge
+    }
+
+    /// Something is wrong; what is found first is told.
+    pub(super) fn fail(&mut self, what: impl FnOnce() -> String) {
+        if self.failure.is_none() {
+            self.failure = Some(what());
+        }
+    }
+
+    pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            if trace.len() == Self::TRACE {
+                trace.pop_front();
+            }
+            trace.push_back(format!("{:?}: {}", self.now, what()));
+        }
+    }
+
+    /// A byte moved, a client was accepted, a connection was closed.
+    pub(super) fn progress(&mut self) {
+        self.turns_in_vain = 0;
+        self.sleeps_in_vain = 0;
+    }
+
+    /// The loop makes a call. False when it must fail, because the simulation has.
+    pub(super) fn tick(&mut self) -> bool {
+        self.calls += 1;
+        if self.calls > Self::MOST_CALLS {
+            self.fail(|| "the loop makes calls without end".into());
+        }
+        let (drain_at, stop_at) = (self.options.drain_at, self.options.stop_at);
+        if drain_at == Some(self.calls) {
+            self.drain();
+        }
+        if stop_at == Some(self.calls) {
+            self.note(|| "stop at once".into());
+            self.stop.now();
+        }
+        if self.has(Fault::Races) && self.draw.one_in(2) {
+            let passed = self.draw.between(0..=20_000) as u64;
+            self.now = self.now + Patience::new(Duration::from_nanos(passed));
+            self.catch_up();
+        }
+        self.failure.is_none()
+    }
+
+    /// Asks the server to drain. What has come until now must be answered.
+    pub(super) fn drain(&mut self) {
+        if self.stop.phase() > Phase::Serving {
+            return;
+        }
+        self.note(|| "drain".into());
+        self.drained_at = Some(self.now);
+        for wire in &mut self.wires {
+            if matches!(wire.standing, Standing::InBacklog | Standing::Accepted) {
+                wire.promised = Some(wire.client.script.owed(wire.said));
+            }
+        }
+        self.stop.drain();
+    }
+
+    /// Does all that is due, and only that.
+    pub(super) fn catch_up(&mut self) {
+        while let Some(Reverse((at, _, action))) = self.agenda.peek().copied()
+            && at <= self.now
+        {
+            self.agenda.pop();
+            self.act(action);
+        }
+    }
+
+    /// When the next client does something.
+    pub(super) fn next_action(&self) -> Moment {
+        self.agenda.peek().map_or(Moment::NEVER, |Reverse((at, ..))| *at)
+    }
+
+    /// The server is gone: the clients find out.
+    pub(super) fn finish(&mut self) {
+        let mut left = 1_000_000u32;
+        while let Some(Reverse((at, _, action))) = self.agenda.pop() {
+            self.now = self.now.max(at);
+            self.act(action);
+            left -= 1;
+            if left == 0 {
+                return self.fail(|| "the clients never come to an end".into());
+            }
+        }
+    }
+
+    fn plan(&mut self, after: Duration, action: Action) {
+        self.planned += 1;
+        self.agenda.push(Reverse((self.now + after.into(), self.planned, action)));
+    }
+
+    fn act(&mut self, action: Action) {
+        self.sleeps_in_vain = 0;
+        match action {
+            Action::Connect(client) => self.connect(client),
+            Action::Write(client) => self.write(client),
+            Action::Read(client) => self.read(client),
+            Action::OpenWindow(client) => {
+                self.wires[client].shut = false;
+                self.note(|| format!("the window of client {client} opens"));
+                self.room_was_made(client);
+            }
+            Action::Break(client) => {
+                let errors = [
+                    libc::ECONNRESET,
+                    libc::ETIMEDOUT,
+                    libc::EHOSTUNREACH,
+                    libc::ENETDOWN,
+                    libc::EIO,
+                ];
+                let error = *self.draw.pick(&errors);
+                let wire = &mut self.wires[client];
+                if wire.is_active() {
+                    wire.spoil("its network broke");
+                    self.break_off(client, error);
+                }
+            }
+        }
+    }
+
+    // ── what the loop will be told ───────────────────────────────────────────────────────────
+
+    /// An edge-triggered kernel has something to tell; it may take its time.
+    fn push_event(&mut self, ready: Ready) {
+        if !self.is_edge() {
+            return;
+        }
+        let mut at = self.now;
+        if self.strikes(Fault::LateEvents, 8) {
+            let late = [10, 1_000, 1_000_000][self.draw.between(0..=2)];
+            at = at + Patience::new(Duration::from_micros(late));
+        }
+        self.events.push((at, ready));
+    }
+
+    pub(super) fn stream_event(&mut self, client: usize, receive: bool, end: bool) {
+        let wire = &self.wires[client];
+        let hung_up = wire.is_hung_up();
+        if let Some(token) = wire.token {
+            self.push_event(Ready::Stream { token, receive, end: end || hung_up, hung_up });
+        }
+    }
+
+    /// Who had less room than it wanted is told once there is enough.
+    fn room_was_made(&mut self, client: usize) {
+        let wire = &mut self.wires[client];
+        if wire.starved && wire.is_writable() {
+            wire.starved = false;
+            self.stream_event(client, false, false);
+        }
+    }
+
+    // ── what the clients do ──────────────────────────────────────────────────────────────────
+
+    fn pause(&mut self, client: usize, reading: bool) -> Duration {
+        let wire = &self.wires[client];
+        let slow = reading && wire.client.reading == Reading::Slow;
+        let most = if slow { 50_000 } else { self.options.latency.as_micros() as usize };
+        Duration::from_micros(self.draw.between(0..=most) as u64)
+    }
+
+    pub(super) fn plan_write(&mut self, client: usize) {
+        if !self.wires[client].write_planned {
+            self.wires[client].write_planned = true;
+            let after = self.pause(client, false);
+            self.plan(after, Action::Write(client));
+        }
+    }
+
+    pub(super) fn plan_read(&mut self, client: usize) {
+        let wire = &self.wires[client];
+        if !wire.read_planned && wire.client.reading != Reading::Never {
+            self.wires[client].read_planned = true;
+            let after = self.pause(client, true);
+            self.plan(after, Action::Read(client));
+        }
+    }
+
+    pub(super) fn plan_window(&mut self, client: usize) {
+        let after = self.draw.between(0..=5_000) as u64;
+        self.plan(Duration::from_micros(after), Action::OpenWindow(client));
+    }
+
+    fn connect(&mut self, client: usize) {
+        let listener = self.wires[client].listener;
+        self.note(|| format!("client {client} connects to listener {listener}"));
+        if !self.listening {
+            self.wires[client].standing = Standing::Refused;
+            self.wires[client].ended = Some(End::Left);
+            return;
+        }
+        self.wires[client].standing = Standing::InBacklog;
+        self.listeners[listener].backlog.push_back(client);
+        self.push_event(Ready::Listener(listener));
+        self.plan_write(client);
+    }
+
+    fn write(&mut self, client: usize) {
+        self.wires[client].write_planned = false;
+        let wire = &self.wires[client];
+        if !wire.is_active() || wire.client_finished || self.leave(client) {
+            return;
+        }
+        let wire = &self.wires[client];
+        let script = &wire.client.script;
+        let whole = script.said().len();
+        if wire.quits || wire.said == whole {
+            let served = wire.read >= script.owed(whole) && script.close() == Close::ByClient;
+            let finishes = wire.quits
+                || wire.reset_at.is_some()
+                || wire.client.leaving != Leaving::FinishLast
+                || served
+                || wire.server_finished.is_some() && wire.unread_answers() == 0;
+            // Nothing is promised to one that leaves badly; it stays until it has.
+            let stays = matches!(wire.client.leaving, Leaving::Reset(_) | Leaving::Vanish(_));
+            if finishes && (!stays || wire.quits) {
+                self.finish_client(client);
+            }
+            if self.wires[client].client.reading == Reading::Afterwards {
+                self.plan_read(client);
+            }
+            return;
+        }
+        if wire.closed {
+            // Bytes for a socket that is gone are answered with a reset.
+            let lost = wire.unread_answers();
+            let arrived = self.draw.between(0..=lost);
+            self.wires[client].reset_client(arrived);
+            self.plan_read(client);
+            return;
+        }
+        let mut most = whole - wire.said;
+        if wire.client.writing == Writing::LockStep {
+            if wire.read < script.owed(wire.said) {
+                return;
+            }
+            most = script.end_of_message(wire.said) - wire.said;
+        }
+        if wire.room_for_said() == 0 {
+            self.wires[client].wants_room = true;
+            return;
+        }
+        let most = most.min(wire.room_for_said());
+        let count = match wire.client.writing {
+            Writing::Firehose | Writing::LockStep => most,
+            Writing::Pieces => self.draw.between(1..=most.min(9)),
+            Writing::Trickle => 1,
+        };
+        self.say(client, count);
+        self.plan_write(client);
+    }
+
+    fn say(&mut self, client: usize, count: usize) {
+        let now = self.now;
+        let urgent = self.strikes(Fault::Urgent, 8);
+        let mark = self.wires[client].said + self.draw.between(0..=count);
+        let wire = &mut self.wires[client];
+        if urgent && wire.mark.is_none() {
+            wire.mark = Some(mark);
+        }
+        wire.said += count;
+        wire.last_said = now;
+        let marked = wire.mark.is_some();
+        self.note(|| format!("client {client} says {count} bytes"));
+        self.stream_event(client, true, marked);
+    }
+
+    fn finish_client(&mut self, client: usize) {
+        self.note(|| format!("client {client} finishes"));
+        self.wires[client].client_finished = true;
+        self.stream_event(client, true, true);
+        if self.wires[client].server_finished.is_some() {
+            self.plan_read(client);
+        }
+    }
+
+    fn read(&mut self, client: usize) {
+        self.wires[client].read_planned = false;
+        let wire = &self.wires[client];
+        if !wire.is_active() || self.leave(client) {
+            return;
+        }
+        let wire = &self.wires[client];
+        let everything_said = wire.said == wire.client.script.said().len() || wire.quits;
+        let must_write = wire.client.reading == Reading::Afterwards && !everything_said;
+        if must_write && !(wire.closed || wire.reset_at.is_some()) {
+            return;
+        }
+        let there = wire.unread_answers();
+        if there > 0 {
+            let slow = wire.client.reading == Reading::Slow;
+            let count = if slow { self.draw.between(1..=there.min(8)) } else { there };
+            let wire = &mut self.wires[client];
+            wire.read += count;
+            self.note(|| format!("client {client} reads {count} bytes"));
+            self.progress();
+            self.room_was_made(client);
+            self.plan_write(client);
+            self.plan_read(client);
+        } else if wire.reset_at.is_some() {
+            self.note(|| format!("client {client} was reset"));
+            self.wires[client].ended = Some(End::Reset);
+        } else if wire.server_finished.is_some() {
+            if wire.client_finished {
+                self.note(|| format!("client {client} has it all"));
+                self.wires[client].ended = Some(End::Whole);
+            } else {
+                // It goes now, or says the rest to one who does not listen any more.
+                let quits = everything_said || self.draw.one_in(2);
+                self.wires[client].quits |= quits;
+                self.plan_write(client);
+            }
+        }
+    }
+
+    /// The client leaves badly, if it is to do so at this byte.
+    fn leave(&mut self, client: usize) -> bool {
+        match self.wires[client].leaves_now() {
+            Some(Leaving::Reset(_)) => self.break_off(client, libc::ECONNRESET),
+            Some(_) => {
+                self.note(|| format!("client {client} vanishes"));
+                self.wires[client].vanished = true;
+            }
+            None => return false,
+        }
+        true
+    }
+
+    /// The connection is gone, for both sides. What the server had not received may be lost.
+    pub(super) fn break_off(&mut self, client: usize, error: i32) {
+        self.note(|| format!("client {client} breaks off with error {error}"));
+        let purged = self.draw.one_in(2);
+        let wire = &mut self.wires[client];
+        wire.broken = Some(error);
+        wire.purged = purged;
+        wire.ended = Some(End::Left);
+        self.stream_event(client, true, true);
+    }
+
+    // ── streams of the loop ──────────────────────────────────────────────────────────────────
+
+    /// The client whose stream is registered under `token`.
+    pub(super) fn owner(&mut self, token: Token) -> Option<usize> {
+        let client = self.slots.get(token.slot as usize).copied().flatten();
+        match client {
+            Some(client) if self.wires[client].token == Some(token) => Some(client),
+            _ => {
+                self.fail(|| format!("{token:?} is not registered"));
+                None
+            }
+        }
+    }
+
+    /// The loop lets go of a stream.
+    pub(super) fn close(&mut self, client: usize, cut: bool) {
+        if let Some(token) = self.wires[client].token {
+            self.slots[token.slot as usize] = None;
+            if self.strikes(Fault::StaleEvents, 2) {
+                let late = [0, 0, 10, 1_000, 100_000][self.draw.between(0..=4)];
+                let at = self.now + Patience::new(Duration::from_micros(late));
+                let stale = Ready::Stream { token, receive: true, end: true, hung_up: true };
+                self.events.push((at, stale));
+            }
+        }
+        self.held -= 1;
+        let lost = self.wires[client].unread_answers();
+        let arrived = self.draw.between(0..=lost);
+        let now = self.now;
+        self.wires[client].close(now, cut, arrived);
+        self.progress();
+        self.plan_read(client);
+        self.plan_write(client);
+    }
+}
