@@ -113,6 +113,8 @@ mod moment;
 mod net;
 mod server;
 pub mod services;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod stop;
 mod sys;
 mod timers;
