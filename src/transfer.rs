@@ -377,18 +377,25 @@ fn send<H: Handler, S: Stream>(
     bytes: &[u8],
     counters: &Counters,
 ) -> usize {
-    counters.sends.increment();
-    match stream.send(bytes) {
-        Ok(sent) => {
-            counters.bytes_sent.add(sent as u64);
-            if sent < bytes.len() {
-                counters.partial_sends.increment();
+    loop {
+        counters.sends.increment();
+        match stream.send(bytes) {
+            Ok(sent) => {
+                counters.bytes_sent.add(sent as u64);
+                if sent < bytes.len() {
+                    counters.partial_sends.increment();
+                }
+                return sent;
             }
-            sent
-        }
-        Err(error) => {
-            failed(connection, counters, &error);
-            0
+            // Less than all means to the caller that there is no room, and that an event will tell
+            // of some. After a signal none will: the call is made again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                counters.interrupts.increment();
+            }
+            Err(error) => {
+                failed(connection, counters, &error);
+                return 0;
+            }
         }
     }
 }
