@@ -34,3 +34,13 @@ fn an_answer_is_not_forgotten_when_a_signal_interrupts_its_sending() {
         .faults(Faults::none().with(Fault::Interrupts))
         .check(0..100, echoed);
 }
+
+/// While descriptors were exhausted at one listener, nothing was heard of the others: their clients
+/// were neither served nor refused.
+#[test]
+fn clients_of_the_other_listener_are_refused_too_when_descriptors_are_exhausted() {
+    Simulation::new(|_: &Peer| Echo)
+        .trigger(Trigger::Level)
+        .faults(Faults::none().with(Fault::Exhaustion))
+        .check(0..400, echoed);
+}

@@ -414,6 +414,8 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
                 }
                 if !self.backoff.is_waiting() {
                     self.listen(false);
+                    // From now on nothing is heard of any of them.
+                    self.waiting.fill(true);
                 }
                 self.note_starved();
                 self.backoff.fail(now);
