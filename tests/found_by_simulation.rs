@@ -44,3 +44,38 @@ fn clients_of_the_other_listener_are_refused_too_when_descriptors_are_exhausted(
         .faults(Faults::none().with(Fault::Exhaustion))
         .check(0..400, echoed);
 }
+
+/// Reads one byte, and a while later answers and closes, whatever came meanwhile.
+#[derive(Default)]
+struct Deferred {
+    answer: u8,
+}
+
+impl Handler for Deferred {
+    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        self.answer = exchange.received[0];
+        exchange.received.consume(1);
+        exchange.set_timer(Duration::from_millis(5));
+        Flow::Wait
+    }
+
+    fn timer(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        exchange.to_send.append(&[self.answer; 20]);
+        Flow::Close
+    }
+}
+
+/// Edge-triggered, the events of what came during the pause were gone: it stayed in the socket, the
+/// client's end behind it was never seen, and closing with it would have been a reset.
+#[test]
+fn what_came_while_a_handler_waited_is_read_when_its_timer_closes() {
+    let script = |draw: &mut Draw| {
+        let count = draw.between(1..=100);
+        let more = draw.bytes(count);
+        Script::new().says(b"a", &[b'a'; 20]).says(&more, b"").server_closes()
+    };
+    Simulation::new(|_: &Peer| Deferred::default())
+        .trigger(Trigger::Edge)
+        .faults(Faults::none())
+        .check(0..100, script);
+}

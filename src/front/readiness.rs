@@ -312,12 +312,18 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
                 return;
             }
             let (limits, counters) = (this.scratch.limits, this.scratch.counters);
+            // The events of a pause are gone, and this call may end it: a timer that closes, say.
+            let reads = if K::EDGE && connection.is_paused() {
+                Reads::UntilWouldBlock
+            } else {
+                Reads::None
+            };
             let answer = make(connection, this.scratch.lend(now));
             transfer::deliver(connection, stream, answer, limits, counters, &now);
             if connection.is_closed() {
                 this.closed.push(token.slot);
             } else {
-                this.run_connection(token, Reads::None, false, now);
+                this.run_connection(token, reads, false, now);
             }
         });
     }
