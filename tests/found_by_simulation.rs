@@ -79,3 +79,30 @@ fn what_came_while_a_handler_waited_is_read_when_its_timer_closes() {
         .faults(Faults::none())
         .check(0..100, script);
 }
+
+/// An echo that waits for room when its answers have filled the buffer.
+struct Patient;
+
+impl Handler for Patient {
+    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        let count = exchange.received.len();
+        exchange.to_send.append_received(&mut exchange.received, count);
+        if exchange.to_send.is_full() { Flow::Wait } else { Flow::Continue }
+    }
+
+    fn room(&mut self, _: &mut Exchange<'_>) -> Flow {
+        Flow::Again
+    }
+}
+
+/// The buffer was full in the handler's eyes only: the socket took all of it at once, the high mark
+/// was never reached, and `room` was not called.
+#[test]
+fn room_is_called_though_the_socket_took_all_that_filled_the_buffer() {
+    for trigger in [Trigger::Edge, Trigger::Level] {
+        Simulation::new(|_: &Peer| Patient)
+            .trigger(trigger)
+            .faults(Faults::none())
+            .check(0..100, echoed);
+    }
+}

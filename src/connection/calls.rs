@@ -123,6 +123,7 @@ impl<H: Handler> Connection<H> {
             .map_or_else(Buffer::default, |w| mem::take(&mut w.received));
         let outcome = self.call(call, own.as_mut_slice(), output, limits, room, now);
         let progress = outcome.consumed > 0 || !output.is_empty();
+        let full = outcome.answered.len() + output.len() >= room;
         // An answer in place stands in storage that the connection owns, and so does not need to
         // be lent: that storage itself becomes what waits to be sent.
         if outcome.answered.is_empty() {
@@ -137,6 +138,9 @@ impl<H: Handler> Connection<H> {
             self.waiting.get_or_insert_default().received = own;
         }
         self.heed(call, &outcome, left, progress, limits, now);
+        if full {
+            self.owe_room(outcome.flow);
+        }
         Answer(output)
     }
 
@@ -176,7 +180,11 @@ impl<H: Handler> Connection<H> {
             }
         }
         let progress = outcome.consumed > 0 || !lent.output.is_empty();
+        let full = outcome.answered.len() + lent.output.len() >= self.room(lent.limits);
         self.heed(Call::Receive, &outcome, rest.len(), progress, lent.limits, lent.now);
+        if full {
+            self.owe_room(outcome.flow);
+        }
         answer(bytes, lent.output, outcome.answered)
     }
 
@@ -242,6 +250,17 @@ impl<H: Handler> Connection<H> {
                 waiting.need = 1;
             }
             waiting.note_pause(now);
+        }
+    }
+
+    /// A handler that filled the buffer and waits is waiting for `room`, and that is due even if
+    /// the socket takes everything at once: then the buffer is full in the handler's eyes only.
+    fn owe_room(&mut self, flow: Flow) {
+        if let Some(waiting) = &mut self.waiting
+            && flow == Flow::Wait
+            && self.state == State::Open
+        {
+            waiting.throttled = true;
         }
     }
 
