@@ -7,12 +7,14 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::connection::Wants;
 use crate::handler::PeerAddress;
 use crate::kernel::{Kernel, Ready, Token};
+use crate::local::Target;
 use crate::moment::{Moment, Patience};
 use crate::stop::Phase;
 use crate::transfer::Stream;
@@ -108,6 +110,11 @@ impl<const EDGE: bool> Kernel for SimKernel<EDGE> {
         Ok((SimStream { world: self.0.clone(), client }, Wire::address(client)))
     }
 
+    /// Nobody listens in this world: whom its servers call cannot be reached.
+    fn connect(&mut self, _: &Target, _: Option<SocketAddr>) -> io::Result<SimStream> {
+        Err(io::ErrorKind::ConnectionRefused.into())
+    }
+
     fn listen(&mut self, listener: usize, interest: bool) {
         self.0.borrow_mut().listeners[listener].interest = interest;
     }
@@ -164,6 +171,10 @@ impl Stream for SimStream {
         wire.error_told = true;
         let number = wire.broken.unwrap_or(libc::ECONNRESET);
         io::Error::from_raw_os_error(number).kind()
+    }
+
+    fn is_connected(&self) -> io::Result<bool> {
+        Ok(true)
     }
 }
 

@@ -211,6 +211,7 @@ impl<S: Service> Simulation<S> {
         let make = |peer: &Peer| Box::new(self.service.handler(peer)) as Box<dyn Handler + '_>;
         let totals = Totals::new();
         let front = Front {
+            mailbox: None,
             service: &WatchedService { make: &make, world: world.clone() },
             limits: options.limits.clone(),
             drain_timeout: options.drain_timeout,
