@@ -219,7 +219,7 @@ fn threads_are_made_by_the_models_that_promise_them() {
     let house = House::read();
     let mut complaints = Complaints::default();
     for source in &house.library {
-        let may = ["front::threads", "front::pool", "server"];
+        let may = ["front::threads", "front::pool", "front::reactors", "server"];
         if may.contains(&source.module.as_str()) {
             continue;
         }
