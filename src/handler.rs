@@ -138,6 +138,10 @@ pub enum Flow {
     Again,
     /// Stop reading, until `room`, `timer` or `wake` returns [`Flow::Again`].
     Wait,
+    /// Send what was answered, then finish our side with a FIN, and go on receiving: the peer may
+    /// still send. For who passes the end of one connection on to another. Nothing can be answered
+    /// after it; `Close` follows when there is nothing more to receive either.
+    Finish,
     /// Send what was answered, then close in order: no answer is lost to a reset.
     Close,
     /// As `Close`, because the peer broke the protocol; counted and logged with its numbers.

@@ -111,6 +111,7 @@ mod local;
 mod mailbox;
 mod moment;
 mod net;
+mod reactor;
 mod server;
 pub mod services;
 #[cfg(feature = "sim")]
@@ -133,6 +134,7 @@ pub use mailbox::{Handle, Mailbox, PostError};
 pub use moment::{Moment, Patience};
 pub use net::address::{Address, AddressError, AddressProblem};
 pub use net::listener::ListenOptions;
+pub use reactor::{Next, Reactor};
 pub use server::{Builder, LocalAddress, Running, Server};
 pub use stop::{Phase, Stop};
 pub use sys::raise_descriptor_limit;

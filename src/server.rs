@@ -343,6 +343,23 @@ impl<S> Server<S> {
     where
         S: Service + Sync,
     {
+        let Settings { model, crowd, .. } = self.settings;
+        self.over_front(|front, listeners| front.run(model, crowd, listeners).map_err(Error::Run))
+    }
+
+    pub(crate) fn model(&self) -> Model {
+        self.settings.model
+    }
+
+    pub(crate) fn reactors(&self) -> usize {
+        self.settings.crowd.reactors
+    }
+
+    /// Runs a front end to its end; what was counted.
+    pub(crate) fn over_front(
+        self,
+        run: impl FnOnce(&Front<'_, S>, Vec<Socket>) -> Result<(), Error>,
+    ) -> Result<Snapshot, Error> {
         let max_connections = match self.settings.max_connections {
             Some(count) => count,
             None => {
@@ -360,8 +377,8 @@ impl<S> Server<S> {
             mailbox: self.mailbox.as_ref(),
             origin: Instant::now(),
         };
-        let Settings { model, crowd, .. } = self.settings;
-        front.run(model, crowd, self.listeners).map_err(Error::Run)?;
+        run(&front, self.listeners)?;
+        // The files of Unix sockets go last, when nobody is served any more.
         drop(self.files);
         Ok(self.totals.snapshot())
     }

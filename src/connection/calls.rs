@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::buffer::{Buffer, OutOfMemory, Outgoing, Received};
 use crate::connection::Connection;
 use crate::connection::state::{End, Ending, State};
-use crate::connection::waiting::Drain;
+use crate::connection::waiting::{Drain, Finish};
 use crate::handler::{Exchange, Flow, Handler, Partial, Violation};
 use crate::lent::{Answer, Lent};
 use crate::limits::Limits;
@@ -239,6 +239,12 @@ impl<H: Handler> Connection<H> {
             let waiting = self.waiting.get_or_insert_default();
             match outcome.flow {
                 Flow::Again => (waiting.need, waiting.told_to_wait) = (0, false),
+                Flow::Finish => {
+                    waiting.need = left + 1;
+                    if waiting.finish == Finish::No {
+                        waiting.finish = Finish::Wanted;
+                    }
+                }
                 Flow::Wait => (waiting.need, waiting.told_to_wait) = (0, true),
                 // A handler that asks for what is there already gets it, unless it did nothing
                 // with it the last time: it would be asked for ever.

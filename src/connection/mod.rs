@@ -31,7 +31,7 @@ mod waiting;
 use calls::{Call, answer};
 pub use state::Wants;
 use state::{End, Ending, State};
-use waiting::{Drain, Waiting};
+use waiting::{Drain, Finish, Waiting};
 
 /// One connection: a handler, and what waits between it and its peer.
 ///
@@ -332,10 +332,18 @@ impl<H: Handler> Connection<H> {
 
     /// Our FIN is sent.
     pub fn finished(&mut self, limits: &Limits, now: Moment) {
-        if let State::Flushing(ending) = self.state {
-            self.state = State::Lingering(ending);
-            self.last_progress = now;
-            self.timer = now + limits.linger;
+        match self.state {
+            State::Flushing(ending) => {
+                self.state = State::Lingering(ending);
+                self.last_progress = now;
+                self.timer = now + limits.linger;
+            }
+            State::Open => {
+                if let Some(waiting) = &mut self.waiting {
+                    waiting.finish = Finish::Done;
+                }
+            }
+            State::Lingering(_) | State::Closed(_) => {}
         }
     }
 

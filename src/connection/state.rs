@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::connection::Connection;
-use crate::connection::waiting::Waiting;
+use crate::connection::waiting::{Finish, Waiting};
 use crate::handler::{Handler, Violation};
 use crate::limits::{CloseReason, Limits};
 use crate::moment::Moment;
@@ -80,7 +80,7 @@ impl<H: Handler> Connection<H> {
                 Some(waiting) => Wants {
                     receive: not_ended && !waiting.is_paused() && waiting.need != 0,
                     send: !waiting.to_send.is_empty(),
-                    finish: false,
+                    finish: waiting.finish == Finish::Wanted && waiting.to_send.is_empty(),
                     pump: self.due().is_some(),
                 },
             },

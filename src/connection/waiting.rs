@@ -19,6 +19,7 @@ pub(super) struct Waiting {
     /// `room` is to be called.
     pub(super) room_due: bool,
     pub(super) drain: Drain,
+    pub(super) finish: Finish,
     /// Since when `to_send` waits without progress.
     pub(super) stalled_since: Moment,
     /// Since when a frame is incomplete; the time that reading was paused is not counted.
@@ -57,6 +58,7 @@ impl Waiting {
             && !self.is_paused()
             && !self.room_due
             && self.drain == Drain::No
+            && self.finish == Finish::No
             && self.partial_since.is_never()
             && self.violation.is_none()
     }
@@ -72,6 +74,7 @@ impl Default for Waiting {
             told_to_wait: false,
             room_due: false,
             drain: Drain::No,
+            finish: Finish::No,
             stalled_since: Moment::NEVER,
             partial_since: Moment::NEVER,
             paused_since: Moment::NEVER,
@@ -87,4 +90,13 @@ pub(super) enum Drain {
     Reading(usize),
     /// The handler was told.
     Told,
+}
+
+/// Our FIN while the connection is open.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finish {
+    No,
+    /// The handler said `Finish`; due when everything is sent.
+    Wanted,
+    Done,
 }

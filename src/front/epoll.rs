@@ -10,7 +10,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -22,7 +22,7 @@ use crate::front::Front;
 use crate::front::readiness::Readiness;
 use crate::handler::{PeerAddress, Service};
 use crate::kernel::{Kernel, Ready, Token};
-use crate::local::Target;
+use crate::local::{Local, Target};
 use crate::mailbox::Queue;
 use crate::moment::Moment;
 use crate::net::acceptor::Acceptor;
@@ -30,12 +30,24 @@ use crate::net::stream::SocketStream;
 use crate::stop::{Phase, Stop};
 use crate::sys::TimerFd;
 
-/// Serves until the server is stopped.
+/// Serves until the server is stopped and the last connection is over.
 pub(crate) fn run<S: Service>(front: &Front<'_, S>, listeners: Vec<Socket>) -> io::Result<()> {
+    run_local(front, listeners, None)
+}
+
+/// The same, for handlers that ask their own loop for things.
+pub(crate) fn run_local<S: Service>(
+    front: &Front<'_, S>,
+    listeners: Vec<Socket>,
+    local: Option<&Local<S::Handler>>,
+) -> io::Result<()> {
     let counters = front.totals.register();
     let queue = front.queue(0);
     let kernel = Epoll::new(front.origin, listeners, front.stop, queue.as_deref())?;
-    Readiness::<_, _>::new(front, kernel, &counters).with_queue(queue, 0).run()
+    Readiness::<_, _>::new(front, kernel, &counters)
+        .with_queue(queue.clone(), 0)
+        .with_local(local)
+        .run()
 }
 
 pub(crate) struct Epoll {
@@ -102,6 +114,13 @@ impl Epoll {
             return Ok(None);
         }
         Ok(Some(Duration::ZERO))
+    }
+}
+
+impl AsRawFd for Epoll {
+    /// Readable when there is an event: an epoll set can stand in another one.
+    fn as_raw_fd(&self) -> RawFd {
+        self.poll.as_raw_fd()
     }
 }
 

@@ -21,7 +21,7 @@ use crate::front::Front;
 use crate::front::readiness::Readiness;
 use crate::handler::{PeerAddress, Service};
 use crate::kernel::{Kernel, Ready, Token};
-use crate::local::Target;
+use crate::local::{Local, Target};
 use crate::mailbox::Queue;
 use crate::moment::Moment;
 use crate::net::acceptor::Acceptor;
@@ -29,12 +29,24 @@ use crate::net::stream::SocketStream;
 use crate::stop::{Phase, Stop};
 use crate::sys::{self, PollFd};
 
-/// Serves until the server is stopped.
+/// Serves until the server is stopped and the last connection is over.
 pub(crate) fn run<S: Service>(front: &Front<'_, S>, listeners: Vec<Socket>) -> io::Result<()> {
+    run_local(front, listeners, None)
+}
+
+/// The same, for handlers that ask their own loop for things.
+pub(crate) fn run_local<S: Service>(
+    front: &Front<'_, S>,
+    listeners: Vec<Socket>,
+    local: Option<&Local<S::Handler>>,
+) -> io::Result<()> {
     let counters = front.totals.register();
     let queue = front.queue(0);
     let kernel = Poll::new(front.origin, listeners, front.stop, queue.as_deref())?;
-    Readiness::<_, _>::new(front, kernel, &counters).with_queue(queue.clone(), 0).run()
+    Readiness::<_, _>::new(front, kernel, &counters)
+        .with_queue(queue.clone(), 0)
+        .with_local(local)
+        .run()
 }
 
 struct Poll<'s> {

@@ -25,6 +25,7 @@ use crate::front::gate::{Backoff, Verdict};
 use crate::handler::{ConnectionId, Peer, PeerAddress, Service};
 use crate::kernel::{Kernel, Ready, Token};
 use crate::lent::{Answer, Lent};
+use crate::local::Local;
 use crate::mailbox::Queue;
 use crate::moment::{Moment, Patience};
 use crate::stop::Phase;
@@ -146,6 +147,21 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         self.slots.iter().map(|(_, slot)| (&slot.stream, &slot.connection))
     }
 
+    /// Does what the handlers ask for by `local`.
+    pub(crate) fn with_local(mut self, local: Option<&Local<S::Handler>>) -> Self {
+        self.inbox.local = local.cloned();
+        self
+    }
+
+    pub(crate) fn kernel(&self) -> &K {
+        &self.kernel
+    }
+
+    /// Closes at once whatever is open.
+    pub(crate) fn cut_open(&mut self) {
+        self.cut_all(Connection::stop);
+    }
+
     /// Serves until the server was stopped and every connection is over.
     pub(crate) fn run(&mut self) -> io::Result<()> {
         let mut events = self.kernel.events();
@@ -154,7 +170,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 Err(error) => {
-                    self.cut_all(Connection::stop);
+                    self.cut_open();
                     return Err(error);
                 }
             }
@@ -163,7 +179,22 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
 
     /// One turn. False when there will be nothing more to do.
     pub(crate) fn turn(&mut self, events: &mut K::Events) -> io::Result<bool> {
-        self.kernel.wait(events, self.deadline(), self.seen)?;
+        self.turn_until(events, Moment::NEVER)
+    }
+
+    /// One turn that waits no longer than `patience`.
+    pub(crate) fn turn_within(
+        &mut self,
+        events: &mut K::Events,
+        patience: Patience,
+    ) -> io::Result<bool> {
+        let until =
+            if patience.is_forever() { Moment::NEVER } else { self.kernel.now() + patience };
+        self.turn_until(events, until)
+    }
+
+    fn turn_until(&mut self, events: &mut K::Events, until: Moment) -> io::Result<bool> {
+        self.kernel.wait(events, self.deadline().min(until), self.seen)?;
         self.scratch.counters.waits.increment();
         let now = self.kernel.now();
         self.run_ready(events, now);
@@ -177,7 +208,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     }
 
     /// How long the next wait may take at most.
-    fn deadline(&self) -> Moment {
+    pub(crate) fn deadline(&self) -> Moment {
         let clients_wait = !self.backoff.is_waiting() && self.waiting.contains(&true);
         if clients_wait || !self.ready.is_empty() || !self.inbox.may_sleep() {
             return Moment::START;
