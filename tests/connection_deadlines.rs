@@ -75,6 +75,43 @@ fn what_waits_without_progress_is_cut() {
 }
 
 #[test]
+fn who_only_sends_is_not_idle() {
+    let limits = Limits::default().idle_timeout(Some(10 * SECOND));
+    let mut wire = Wire::new(limits, |call, exchange| {
+        exchange.to_send.append(b"tick");
+        exchange.set_timer(9 * SECOND);
+        call.usual()
+    });
+    for _ in 0..5 {
+        wire.pass(9 * SECOND);
+        wire.assert_only_receives();
+    }
+    wire.window = 0;
+    wire.pass(9 * SECOND);
+    wire.pass(SECOND);
+    assert_eq!(wire.sent, b"tick".repeat(6));
+    wire.window = usize::MAX;
+    assert_eq!(ended(&mut wire), CloseReason::Idle);
+}
+
+#[test]
+fn an_answer_from_kept_bytes_must_be_taken_in_time_as_well() {
+    let limits = Limits::default().write_timeout(Some(10 * SECOND)).frame_timeout(None);
+    let mut wire = Wire::new(limits, |call, exchange| match call {
+        Call::Receive if exchange.received.len() < 40 => Flow::AtLeast(40),
+        _ => echoing(call, exchange),
+    });
+    wire.pass(100 * SECOND);
+    wire.receive(&[0; 39]);
+    wire.receive(&[0; 1]);
+    assert_eq!(wire.connection.to_send().len(), 40);
+    wire.pass(9 * SECOND);
+    assert!(!wire.connection.is_closed());
+    wire.pass(SECOND);
+    assert_eq!(wire.connection.close_reason(), Some(CloseReason::TooSlow));
+}
+
+#[test]
 fn the_frame_timeout_runs_from_the_first_byte_and_is_not_renewed_by_a_trickle() {
     let mut wire = Wire::new(
         Limits::default().frame_timeout(Some(10 * SECOND)),
