@@ -320,6 +320,9 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             }
             Progress::Spent => {
                 self.scratch.counters.spent_budgets.increment();
+                // A peer that never lets it come to rest must not outlive its deadlines.
+                let deadline = slot.connection.deadline(self.scratch.limits);
+                self.timers.arm(token.slot as usize, deadline);
                 if !slot.in_ready {
                     slot.in_ready = true;
                     self.ready.push(token);
@@ -641,3 +644,6 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         self.free();
     }
 }
+
+#[cfg(test)]
+mod tests;

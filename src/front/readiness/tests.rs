@@ -1,0 +1,185 @@
+//! The loop over a kernel of a few lines, for what a socket shows too seldom: each test says what
+//! every wait reports, and a second passes with each.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::counters::Totals;
+use crate::front::gate::Gate;
+use crate::handler::{Exchange, Flow, Handler};
+use crate::limits::Limits;
+use crate::local::Target;
+use crate::stop::Stop;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What a peer has sent: pieces, of which an empty one is its end. Then a receive would block.
+#[derive(Default)]
+struct Sent {
+    pieces: VecDeque<&'static [u8]>,
+    /// Bytes without end come after the pieces.
+    floods: bool,
+}
+
+struct FakeStream(Rc<RefCell<Sent>>);
+
+impl Stream for FakeStream {
+    fn receive(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut sent = self.0.borrow_mut();
+        match sent.pieces.pop_front() {
+            Some(piece) => {
+                bytes[..piece.len()].copy_from_slice(piece);
+                Ok(piece.len())
+            }
+            None if sent.floods => Ok(bytes.len()),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn unread(&self) -> usize {
+        self.0.borrow().pieces.iter().map(|piece| piece.len()).sum()
+    }
+
+    fn error(&self) -> io::ErrorKind {
+        io::ErrorKind::ConnectionReset
+    }
+
+    fn is_connected(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
+/// An edge-triggered kernel with one client.
+struct FakeKernel {
+    client: Option<FakeStream>,
+    now: Moment,
+    reports: Vec<Ready>,
+}
+
+impl Kernel for FakeKernel {
+    type Stream = FakeStream;
+    type Events = Vec<Ready>;
+
+    const EDGE: bool = true;
+
+    fn events(&self) -> Vec<Ready> {
+        Vec::new()
+    }
+
+    fn now(&self) -> Moment {
+        self.now
+    }
+
+    fn wait(&mut self, events: &mut Vec<Ready>, _: Moment, _: Phase) -> io::Result<()> {
+        *events = std::mem::take(&mut self.reports);
+        self.now = self.now + Patience::new(SECOND);
+        Ok(())
+    }
+
+    fn ready(events: &Vec<Ready>) -> impl Iterator<Item = Ready> {
+        events.iter().copied()
+    }
+
+    fn listeners(&self) -> usize {
+        1
+    }
+
+    fn accept(&mut self, _: usize) -> io::Result<(FakeStream, PeerAddress)> {
+        let client = self.client.take().ok_or(io::Error::from_raw_os_error(libc::EAGAIN))?;
+        Ok((client, PeerAddress::Unix))
+    }
+
+    fn listen(&mut self, _: usize, _: bool) {}
+
+    fn connect(&mut self, _: &Target, _: Option<SocketAddr>) -> io::Result<FakeStream> {
+        self.client.take().ok_or(io::ErrorKind::ConnectionRefused.into())
+    }
+
+    fn refuse_one(&mut self, _: usize) -> bool {
+        false
+    }
+
+    fn close_listeners(&mut self) {}
+
+    fn register(&mut self, _: &FakeStream, _: Token) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn interest(&mut self, _: Token, _: Wants) {}
+
+    fn release(&mut self, _: FakeStream, _: Token, _: bool) {}
+
+    fn refuse(&mut self, _: FakeStream, _: &mut [u8]) {}
+}
+
+/// Serves one client; `turn` says what the peer does and what is reported before each turn.
+/// How many turns the connection was open.
+fn turns_until_closed<S: Service>(
+    service: &S,
+    turns: usize,
+    mut turn: impl FnMut(usize, &mut Sent, &mut Vec<Ready>),
+) -> Option<usize> {
+    let (stop, totals) = (Stop::new().expect("two descriptors"), Totals::new());
+    let front = Front {
+        service,
+        limits: Limits::default(),
+        drain_timeout: SECOND,
+        gate: Gate::new(1),
+        stop: &stop,
+        totals: &totals,
+        mailbox: None,
+        origin: Instant::now(),
+    };
+    let counters = totals.register();
+    let sent = Rc::new(RefCell::new(Sent::default()));
+    let client = Some(FakeStream(sent.clone()));
+    let kernel = FakeKernel { client, now: Moment::START, reports: Vec::new() };
+    let mut readiness = Readiness::<_, _, 64>::new(&front, kernel, &counters);
+    let mut events = Vec::new();
+    for number in 0..turns {
+        turn(number, &mut sent.borrow_mut(), &mut readiness.kernel.reports);
+        assert!(readiness.turn(&mut events).expect("the fake kernel never fails"));
+        if readiness.slots.is_empty() {
+            return Some(number);
+        }
+    }
+    None
+}
+
+/// Of the only client.
+fn report(receive: bool, end: bool) -> Ready {
+    Ready::Stream { token: Token { slot: 0, generation: 1 }, receive, end, hung_up: false }
+}
+
+/// Closes at the first byte.
+struct Closing;
+
+impl Handler for Closing {
+    fn receive(&mut self, _: &mut Exchange<'_>) -> Flow {
+        Flow::Close
+    }
+}
+
+#[test]
+fn a_peer_that_floods_after_our_end_is_not_lingered_with_for_ever() {
+    // Every budget is spent, so that the connection is always on the ready list.
+    let closed = turns_until_closed(&|_: &Peer| Closing, 100, |number, sent, reports| {
+        sent.floods = true;
+        if number == 1 {
+            reports.push(report(true, false));
+        }
+    });
+    assert_eq!(closed, Some(31), "30 seconds after our FIN");
+}
