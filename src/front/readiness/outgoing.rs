@@ -100,6 +100,12 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
                 self.scratch.counters.opened.increment();
                 self.kernel.interest(token, Wants { receive: true, ..Wants::default() });
                 self.call(token, now, Connection::open);
+                // The event may have told of more than that the connection is there.
+                let slot = &mut self.slots[token.slot as usize];
+                if !slot.in_ready {
+                    slot.in_ready = true;
+                    self.ready.push(token);
+                }
                 return;
             }
             Ok(false) if now < attempt.until => {

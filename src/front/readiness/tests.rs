@@ -12,7 +12,7 @@ use crate::counters::Totals;
 use crate::front::gate::Gate;
 use crate::handler::{Exchange, Flow, Handler};
 use crate::limits::Limits;
-use crate::local::Target;
+use crate::local::{ConnectOptions, Local, Target};
 use crate::stop::Stop;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -128,6 +128,7 @@ impl Kernel for FakeKernel {
 /// How many turns the connection was open.
 fn turns_until_closed<S: Service>(
     service: &S,
+    local: Option<Local<S::Handler>>,
     turns: usize,
     mut turn: impl FnMut(usize, &mut Sent, &mut Vec<Ready>),
 ) -> Option<usize> {
@@ -147,6 +148,7 @@ fn turns_until_closed<S: Service>(
     let client = Some(FakeStream(sent.clone()));
     let kernel = FakeKernel { client, now: Moment::START, reports: Vec::new() };
     let mut readiness = Readiness::<_, _, 64>::new(&front, kernel, &counters);
+    readiness.inbox.local = local;
     let mut events = Vec::new();
     for number in 0..turns {
         turn(number, &mut sent.borrow_mut(), &mut readiness.kernel.reports);
@@ -175,11 +177,26 @@ impl Handler for Closing {
 #[test]
 fn a_peer_that_floods_after_our_end_is_not_lingered_with_for_ever() {
     // Every budget is spent, so that the connection is always on the ready list.
-    let closed = turns_until_closed(&|_: &Peer| Closing, 100, |number, sent, reports| {
+    let closed = turns_until_closed(&|_: &Peer| Closing, None, 100, |number, sent, reports| {
         sent.floods = true;
         if number == 1 {
             reports.push(report(true, false));
         }
     });
     assert_eq!(closed, Some(31), "30 seconds after our FIN");
+}
+
+#[test]
+fn a_server_that_speaks_at_once_is_heard_though_the_event_also_said_connected() {
+    let local = Local::new();
+    let target = Target::Unix("/somewhere".into());
+    local.connect([target], ConnectOptions::default(), |_| Closing);
+    let service = |_: &Peer| Closing;
+    let closed = turns_until_closed(&service, Some(local), 20, |number, sent, reports| {
+        if number == 1 {
+            sent.pieces.extend([&b"hello"[..], b""]);
+            reports.push(report(true, true));
+        }
+    });
+    assert_eq!(closed, Some(1), "in the turn of the event, without another one");
 }
