@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::limits::Limits;
 
-use super::{Draw, Faults};
+use super::{Draw, Fault, Faults};
 
 /// How the kernel reports that something can be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +31,8 @@ pub(super) struct Fixed {
     pub(super) faults: Option<Faults>,
     pub(super) drain_at: Option<u64>,
     pub(super) stop_at: Option<u64>,
+    /// No end before nothing happens any more.
+    pub(super) until_quiet: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -81,22 +83,29 @@ impl Options {
             3 => (None, Some(at)),
             _ => (None, None),
         };
-        let ends_as_drawn = fixed.drain_at.is_none() && fixed.stop_at.is_none();
+        let ends_as_drawn =
+            !fixed.until_quiet && fixed.drain_at.is_none() && fixed.stop_at.is_none();
+        let faults = fixed.faults.unwrap_or(drawn_faults);
+        let enough = if faults.has(Fault::Exhaustion) { few } else { usize::MAX };
         let mut limits = fixed.limits.clone().unwrap_or(drawn_limits);
         if let Some(bytes) = fixed.max_frame {
             limits = limits.max_frame(bytes);
         }
         Self {
             trigger: fixed.trigger.unwrap_or(trigger),
-            faults: fixed.faults.unwrap_or(drawn_faults),
+            faults,
             input: *draw.pick(&INPUTS),
             calls: *draw.pick(&[2, 2, 3, 16]),
             accepts: *draw.pick(&[1, 2, 64]),
             limits,
-            max_connections: fixed.max_connections.unwrap_or(*draw.pick(&[few, 1000, 1000])),
+            max_connections: fixed.max_connections.unwrap_or(*draw.pick(&[
+                few,
+                usize::MAX,
+                usize::MAX,
+            ])),
             drain_timeout: Duration::from_secs(*draw.pick(&[1, 3600])),
             listeners: draw.between(1..=2),
-            descriptors: *draw.pick(&[few, 1000, 1000]),
+            descriptors: *draw.pick(&[enough, usize::MAX]),
             drain_at: if ends_as_drawn { drawn_drain } else { fixed.drain_at },
             stop_at: if ends_as_drawn { drawn_stop } else { fixed.stop_at },
             latency: Duration::from_micros(*draw.pick(&[0, 10, 1_000, 10_000])),
@@ -127,7 +136,11 @@ impl fmt::Display for Options {
         let Self { drain_at, stop_at, latency, merging, batch, longest_jump, .. } = self;
         writeln!(f, "{trigger:?}-triggered, {listeners} listeners, faults: {faults}")?;
         writeln!(f, "{input} bytes of input, {calls} calls, {accepts} accepts a turn")?;
-        writeln!(f, "at most {max_connections} connections, {descriptors} descriptors")?;
+        let or_any = |most: usize| {
+            if most == usize::MAX { "any number of".into() } else { most.to_string() }
+        };
+        let (connections, streams) = (or_any(*max_connections), or_any(*descriptors));
+        writeln!(f, "{connections} connections, descriptors for {streams} streams")?;
         writeln!(f, "events: {batch} at once, merged {merging}, jumps of {longest_jump:?}")?;
         writeln!(f, "clients hesitate {latency:?}; drain timeout {drain_timeout:?}")?;
         writeln!(f, "drain at call {drain_at:?}, stop at call {stop_at:?}")?;
