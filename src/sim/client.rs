@@ -128,6 +128,9 @@ pub enum Writing {
     Pieces,
     /// Byte by byte.
     Trickle,
+    /// In pieces, with minutes between them: it is idle for longer than any deadline in all, but
+    /// never at once.
+    Seldom,
     /// A message, then it waits for the answer. Nothing else comes that could wake a loop that
     /// overlooked something.
     LockStep,
@@ -141,6 +144,9 @@ pub enum Reading {
     Eager,
     /// A few bytes at a time, with pauses.
     Slow,
+    /// Half of what is there, with up to half a minute between: its bytes leave, and so it is not
+    /// idle.
+    Seldom,
     /// Only when it has sent everything.
     Afterwards,
     /// Never.
@@ -213,10 +219,17 @@ impl Client {
             0 => R::Never,
             1 => R::Afterwards,
             2 | 3 => R::Slow,
+            4 => R::Seldom,
             _ => R::Eager,
         };
         let sizes = [1, 2, 7, 16, 50, 200, 1000, 65536];
-        let writing = *draw.pick(&[W::Firehose, W::Pieces, W::Trickle, W::LockStep, W::LockStep]);
+        let writing = match draw.between(0..=9) {
+            0 | 1 => W::Firehose,
+            2 | 3 => W::Pieces,
+            4 | 5 => W::Trickle,
+            6 => W::Seldom,
+            _ => W::LockStep,
+        };
         let buffers = (*draw.pick(&sizes), *draw.pick(&sizes));
         let begins = Duration::from_micros(*draw.pick(&[0, 0, 10, 1_000, 100_000, 3_000_000]));
         Self { script, writing, reading, leaving, buffers, begins }
@@ -263,9 +276,10 @@ impl Client {
     /// stops itself once the answers do not fit any more.
     pub(super) fn is_well(&self, send_buffer: usize) -> bool {
         let reads = match self.reading {
-            Reading::Eager | Reading::Slow => true,
+            Reading::Eager | Reading::Slow | Reading::Seldom => true,
             Reading::Afterwards => {
-                self.writing != Writing::LockStep && self.script.answered.len() < send_buffer
+                let writes_on = !matches!(self.writing, Writing::LockStep | Writing::Seldom);
+                writes_on && self.script.answered.len() < send_buffer
             }
             Reading::Never => false,
         };

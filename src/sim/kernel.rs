@@ -128,7 +128,7 @@ impl Stream for SimStream {
     }
 
     fn unread(&self) -> usize {
-        self.world.borrow().wires[self.client].unread()
+        self.world.borrow().wires[self.client].reported_unread()
     }
 
     fn error(&self) -> io::ErrorKind {

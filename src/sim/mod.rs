@@ -59,6 +59,7 @@
 //! # Limits
 //! One thread. The kernel is simulated, TCP is not: no packet is lost, since the kernel hides that
 //! from a server anyhow. A client says what its script says and not what depends on an answer.
+//! Nobody can be connected to, and no other thread sends messages.
 
 mod client;
 mod draw;

@@ -63,6 +63,8 @@ pub(super) struct Options {
     pub(super) longest_jump: Duration,
 }
 
+/// In so many seconds every client that does its part is through, in a world without jumps.
+pub(super) const LONG_DRAIN: u64 = 100_000;
 /// The loop is compiled for each of these.
 pub(super) const INPUTS: [usize; 3] = [16, 64, 4096];
 
@@ -103,7 +105,7 @@ impl Options {
                 usize::MAX,
                 usize::MAX,
             ])),
-            drain_timeout: Duration::from_secs(*draw.pick(&[1, 3600])),
+            drain_timeout: Duration::from_secs(*draw.pick(&[1, LONG_DRAIN])),
             listeners: draw.between(1..=2),
             descriptors: *draw.pick(&[enough, usize::MAX]),
             drain_at: if ends_as_drawn { drawn_drain } else { fixed.drain_at },
@@ -122,11 +124,11 @@ fn limits(deadlines: bool, send_buffer: usize) -> Limits {
         let limits = limits.idle_timeout(None).write_timeout(None).frame_timeout(None);
         return limits.flush_timeout(None).linger(Duration::MAX, Duration::MAX);
     }
-    // Far longer than anything that a client hesitates or the kernel is late, so that no deadline
-    // is a reason to lose one that does its part.
+    // Longer than any client that does its part hesitates at once, so that no deadline is a reason
+    // to lose it; and shorter than some of them take in all, so that progress must be noted.
     let seconds = |seconds| Some(Duration::from_secs(seconds));
-    let limits = limits.idle_timeout(seconds(120)).write_timeout(seconds(120));
-    limits.frame_timeout(seconds(1200)).flush_timeout(seconds(3600))
+    let limits = limits.idle_timeout(seconds(900)).write_timeout(seconds(120));
+    limits.frame_timeout(seconds(12_000)).flush_timeout(seconds(100_000))
 }
 
 impl fmt::Display for Options {

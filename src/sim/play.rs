@@ -12,8 +12,12 @@ use super::world::{Action, World};
 impl World {
     fn pause(&mut self, client: usize, reading: bool) -> Duration {
         let wire = &self.wires[client];
-        let slow = reading && wire.client.reading == Reading::Slow;
-        let most = if slow { 50_000 } else { self.options.latency.as_micros() as usize };
+        let most = match (reading, wire.client.reading, wire.client.writing) {
+            (true, Reading::Slow, _) => 50_000,
+            (true, Reading::Seldom, _) => 25_000_000,
+            (false, _, Writing::Seldom) => 100_000_000,
+            _ => self.options.latency.as_micros() as usize,
+        };
         Duration::from_micros(self.draw.between(0..=most) as u64)
     }
 
@@ -101,7 +105,7 @@ impl World {
         let most = most.min(wire.room_for_said());
         let count = match wire.client.writing {
             Writing::Firehose | Writing::LockStep => most,
-            Writing::Pieces => self.draw.between(1..=most.min(9)),
+            Writing::Pieces | Writing::Seldom => self.draw.between(1..=most.min(9)),
             Writing::Trickle => 1,
         };
         self.say(client, count);
@@ -146,8 +150,11 @@ impl World {
         }
         let there = wire.unread_answers();
         if there > 0 {
-            let slow = wire.client.reading == Reading::Slow;
-            let count = if slow { self.draw.between(1..=there.min(8)) } else { there };
+            let count = match wire.client.reading {
+                Reading::Slow => self.draw.between(1..=there.min(8)),
+                Reading::Seldom => there.div_ceil(2),
+                _ => there,
+            };
             let wire = &mut self.wires[client];
             wire.read += count;
             self.note(|| format!("client {client} reads {count} bytes"));

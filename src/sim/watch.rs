@@ -50,6 +50,7 @@ enum Call {
     End,
     Room,
     Timer,
+    Wake,
     Drain,
 }
 
@@ -153,6 +154,10 @@ impl Handler for Watched<'_> {
 
     fn timer(&mut self, exchange: &mut Exchange<'_>) -> Flow {
         self.pass_on(Call::Timer, exchange, |inner, exchange| inner.timer(exchange))
+    }
+
+    fn wake(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        self.pass_on(Call::Wake, exchange, |inner, exchange| inner.wake(exchange))
     }
 
     fn drain(&mut self, exchange: &mut Exchange<'_>) -> Flow {

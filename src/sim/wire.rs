@@ -185,6 +185,11 @@ impl Wire {
         if self.purged { 0 } else { self.said - self.received }
     }
 
+    /// What the kernel says that there is: it counts the urgent byte, too, which cannot be received.
+    pub(super) fn reported_unread(&self) -> usize {
+        self.unread() + usize::from(self.mark.is_some())
+    }
+
     pub(super) fn room_for_said(&self) -> usize {
         self.client.buffers.0.saturating_sub(self.said - self.received)
     }
