@@ -239,7 +239,9 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         while self
             .blaming_handlers(|this| {
                 for token in tokens.by_ref() {
-                    if let Some(slot) = this.slots.get_mut(token.slot as usize) {
+                    if let Some(slot) = this.slots.get_mut(token.slot as usize)
+                        && slot.generation == token.generation
+                    {
                         slot.in_ready = false;
                     }
                     this.run_connection(token, Reads::UntilWouldBlock, false, now);
