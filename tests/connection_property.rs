@@ -158,7 +158,7 @@ impl<'i, F: FnMut(Call, &mut Exchange<'_>) -> Flow> World<'i, F> {
             assert_eq!(connection.held_back(), 0);
         }
         if self.asked.get() == usize::MAX {
-            assert!(!wants.pump && wants.receive == !self.ended, "closing: {wants:?}");
+            assert!(!wants.pump && wants.receive != self.ended, "closing: {wants:?}");
         } else if connection.is_paused() {
             assert!(!wants.receive, "paused: {wants:?}");
         }
