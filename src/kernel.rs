@@ -71,6 +71,10 @@ pub(crate) trait Kernel {
     /// What a level-triggered kernel is to report from now on; an edge-triggered one ignores it.
     fn interest(&mut self, token: Token, wants: Wants);
 
+    /// A level-triggered kernel reports nothing of a stream, not even that it is broken, until its
+    /// interest is set again; an edge-triggered one has said it and ignores this.
+    fn mute(&mut self, token: Token);
+
     /// Closes a registered stream: in order, or with a reset.
     fn release(&mut self, stream: Self::Stream, token: Token, cut: bool);
 

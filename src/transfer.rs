@@ -66,11 +66,16 @@ impl<'s, const INPUT: usize> Scratch<'s, INPUT> {
         Self { input: Box::new(Aligned([0; INPUT])), output: Vec::new(), limits, counters }
     }
 
-    /// For a call that brings no bytes.
-    pub(crate) fn lend(&mut self, now: Moment) -> Lent<'_> {
+    /// Gives back what an unusually large answer needed.
+    pub(crate) fn trim(&mut self) {
         if self.output.capacity() > Self::KEEP_OUTPUT {
             self.output = Vec::new();
         }
+    }
+
+    /// For a call that brings no bytes.
+    pub(crate) fn lend(&mut self, now: Moment) -> Lent<'_> {
+        self.trim();
         Lent::new(&mut self.output, self.limits, now)
     }
 
@@ -268,9 +273,6 @@ fn serve_idle<H: Handler, S: Stream, const INPUT: usize>(
     connection.keep(answer, sent, scratch.limits, clock.now());
     if connection.is_paused() {
         counters.paused.increment();
-    }
-    if scratch.output.capacity() > Scratch::<INPUT>::KEEP_OUTPUT {
-        scratch.output = Vec::new();
     }
     Done::Received { short, stuck }
 }

@@ -193,9 +193,8 @@ impl<'f, S: Service> Blocking<'f, S> {
         let mut seen = Phase::Serving;
         self.call(connection, stream, scratch, Connection::open);
         while !connection.is_closed() {
-            let phase = self.front.stop.phase();
-            if phase > seen {
-                seen = phase;
+            let before = std::mem::replace(&mut seen, self.front.stop.phase());
+            if before == Phase::Serving && seen == Phase::Draining {
                 let unread = stream.unread();
                 self.call(connection, stream, scratch, |c, lent| c.drain(unread, lent));
             }
@@ -244,7 +243,14 @@ impl<'f, S: Service> Blocking<'f, S> {
         let happened = fds[0].revents;
         let broken = happened & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0;
         if broken && !wants.receive && !wants.send {
-            connection.failed(stream.error());
+            if stream.unread() == 0 {
+                connection.failed(stream.error());
+            } else {
+                // Who closed a Unix socket may have left bytes in it; they are still read. It
+                // would be reported without end.
+                fds[0].fd = -1;
+                self.wait(seen, &mut fds, deadline);
+            }
             return;
         }
         wants.receive &= broken || happened & libc::POLLIN != 0;

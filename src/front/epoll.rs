@@ -201,6 +201,8 @@ impl Kernel for Epoll {
     #[inline(always)]
     fn interest(&mut self, _: Token, _: Wants) {}
 
+    fn mute(&mut self, _: Token) {}
+
     fn release(&mut self, stream: SocketStream, _: Token, cut: bool) {
         if cut {
             stream.cut();

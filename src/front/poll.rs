@@ -197,7 +197,19 @@ impl Kernel for Poll<'_> {
     fn interest(&mut self, token: Token, wants: Wants) {
         let receive = if wants.receive { libc::POLLIN } else { 0 };
         let send = if wants.send { libc::POLLOUT } else { 0 };
-        self.entry(token).events = receive | send;
+        let entry = self.entry(token);
+        entry.events = receive | send;
+        if entry.fd < 0 {
+            entry.fd = !entry.fd;
+        }
+    }
+
+    /// The kernel skips a negative descriptor.
+    fn mute(&mut self, token: Token) {
+        let entry = self.entry(token);
+        if entry.fd >= 0 {
+            entry.fd = !entry.fd;
+        }
     }
 
     fn release(&mut self, stream: SocketStream, token: Token, cut: bool) {

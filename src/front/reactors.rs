@@ -37,7 +37,7 @@ where
                 let counters = front.totals.register();
                 let kernel = Epoll::new(front.origin, Vec::new(), front.stop, Some(queue))?;
                 Readiness::<_, _>::new(front, kernel, &counters)
-                    .as_reactor_of(crew, number as u32)
+                    .serving_in(crew, number as u32)
                     .run()
             };
             // A server of which a part is dead must not look alive.
@@ -55,7 +55,7 @@ where
         let accepted = started.and_then(|()| {
             let counters = front.totals.register();
             let kernel = Epoll::new(front.origin, listeners, front.stop, Some(&crew.acceptor))?;
-            Readiness::<_, _>::new(front, kernel, &counters).as_acceptor_of(crew).run()
+            Readiness::<_, _>::new(front, kernel, &counters).accepting_for(crew).run()
         });
         if accepted.is_err() {
             front.stop.now();

@@ -198,6 +198,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         self.scratch.counters.waits.increment();
         let now = self.kernel.now();
         self.run_ready(events, now);
+        self.scratch.trim();
         self.read_messages(now);
         // Before accepting: what they held, descriptors above all, can be had again.
         self.free();
@@ -309,14 +310,18 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
                 let wants = slot.connection.wants();
                 // A peer that is gone is found by the next call. A connection that is paused makes
                 // none, and a level-triggered kernel would report the hang-up for ever.
-                if hung_up && !wants.receive && !wants.send {
+                let paused = !wants.receive && !wants.send;
+                if hung_up && paused && slot.stream.unread() == 0 {
                     slot.connection.failed(slot.stream.error());
                     self.closed.push(token.slot);
                     return;
                 }
                 let deadline = slot.connection.deadline(self.scratch.limits);
                 self.timers.arm(token.slot as usize, deadline);
-                if !K::EDGE {
+                if hung_up && paused {
+                    // Who closed a Unix socket may have left bytes in it; they are still read.
+                    self.kernel.mute(token);
+                } else if !K::EDGE {
                     self.kernel.interest(token, wants);
                 }
             }

@@ -102,6 +102,15 @@ impl<const EDGE: bool> Kernel for SimKernel<EDGE> {
         world.tick();
         if let Some(client) = world.owner(token) {
             world.wires[client].interest = wants;
+            world.wires[client].muted = false;
+        }
+    }
+
+    fn mute(&mut self, token: Token) {
+        let mut world = self.0.borrow_mut();
+        world.tick();
+        if let Some(client) = world.owner(token) {
+            world.wires[client].muted = true;
         }
     }
 

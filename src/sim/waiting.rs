@@ -95,7 +95,7 @@ impl World {
                 }
             }
         }
-        for wire in self.wires.iter().filter(|wire| wire.held) {
+        for wire in self.wires.iter().filter(|wire| wire.held && !wire.muted) {
             let Some(token) = wire.token else { continue };
             let hung_up = wire.is_hung_up();
             let receive = hung_up || (wire.interest.receive && wire.is_readable());

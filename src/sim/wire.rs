@@ -105,6 +105,8 @@ pub(super) struct Wire {
     // The server's.
     pub(super) token: Option<Token>,
     pub(super) interest: Wants,
+    /// Level-triggered: nothing is reported, not even a hang-up.
+    pub(super) muted: bool,
     pub(super) unregistrable: bool,
     /// Streams that the loop holds: 0 or 1.
     pub(super) held: bool,
@@ -145,6 +147,7 @@ impl Wire {
             last_said: Moment::START,
             token: None,
             interest: Wants::default(),
+            muted: false,
             unregistrable: false,
             held: false,
             last_received: Moment::START,

@@ -93,13 +93,13 @@ impl<St> Crew<St> {
 }
 
 impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
-    pub(crate) fn as_acceptor_of(mut self, crew: &'s Crew<K::Stream>) -> Self {
+    pub(crate) fn accepting_for(mut self, crew: &'s Crew<K::Stream>) -> Self {
         self.inbox.queue = Some(Arc::clone(&crew.acceptor));
         self.role = Role::Acceptor(crew);
         self
     }
 
-    pub(crate) fn as_reactor_of(mut self, crew: &'s Crew<K::Stream>, number: u32) -> Self {
+    pub(crate) fn serving_in(mut self, crew: &'s Crew<K::Stream>, number: u32) -> Self {
         self.inbox.queue = Some(Arc::clone(&crew.reactors[number as usize].queue));
         self.reactor = number;
         self.role = Role::Reactor(crew);

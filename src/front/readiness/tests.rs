@@ -119,6 +119,8 @@ impl Kernel for FakeKernel {
 
     fn interest(&mut self, _: Token, _: Wants) {}
 
+    fn mute(&mut self, _: Token) {}
+
     fn release(&mut self, _: FakeStream, _: Token, _: bool) {}
 
     fn refuse(&mut self, _: FakeStream, _: &mut [u8]) {}
