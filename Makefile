@@ -53,6 +53,13 @@ programs:
 			$$as_root apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; \
 	fi
 
+## simulate    the loop in simulated worlds, for each handler and both triggers: SEEDS=20000 START=0
+.PHONY: simulate
+simulate: SEEDS ?= 20000
+simulate: START ?= 0
+simulate:
+	EVMUX_SIM_START=$(START) EVMUX_SIM_SEEDS=$(SEEDS) $(CARGO) test --test simulation
+
 ## fmt         bring the code into form
 .PHONY: fmt
 fmt:
