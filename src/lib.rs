@@ -54,6 +54,8 @@
 //!
 //! - [`Handler`], [`Exchange`], [`Flow`], [`Service`]: what one writes.
 //! - [`Server`], [`Builder`], [`Running`], [`Stop`]: what one runs.
+//! - [`Mailbox`], [`Handle`]: how other threads speak to connections. [`Local`], [`Reactor`]: a loop on
+//!   the caller's own thread, outgoing connections, and a loop inside another.
 //! - [`Limits`], [`CloseReason`], [`Snapshot`]: what a connection may use, why it ended, what was
 //!   counted.
 //! - [`services`], [`codec`]: handlers that are ready, and what they are made of.
@@ -84,8 +86,8 @@
 //! them and their defaults. A handler that computes for long holds up whom it shares a thread
 //! with: under [`Model::Poll`] and [`Model::Epoll`], everybody.
 //!
-//! 64-bit Linux; TCP and Unix stream sockets. No TLS, no UDP, no outgoing connections, no names
-//! looked up while serving.
+//! 64-bit Linux; TCP and Unix stream sockets. No TLS, no UDP, no names looked up while
+//! serving.
 //! The library starts no thread that it was not asked for, installs no signal handler, prints
 //! nothing and never ends the process.
 //!

@@ -42,6 +42,7 @@ const FLOORS: &[(&str, u32)] = &[
     // The door, and the world for tests.
     ("error", 4),
     ("server", 4),
+    ("reactor", 4),
     ("sim", 4),
     // What is served.
     ("services", 5),
