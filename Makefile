@@ -89,10 +89,16 @@ doc:
 lean:
 	$(CARGO) build --lib --no-default-features
 
+## loom        every order of the steps by which one thread wakes another
+.PHONY: loom
+loom:
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom CARGO_PROFILE_RELEASE_LTO=off \
+		CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 $(CARGO) test --release --lib --no-default-features mailbox
+
 ## ci          everything that must hold before a change goes in, each part with its seconds
 .PHONY: ci
 ci:
-	@times=(); for part in fmt-check clippy lean doc test test-peers; do \
+	@times=(); for part in fmt-check clippy lean doc loom test test-peers; do \
 		echo "ci: $$part"; \
 		began=$$SECONDS; \
 		$(MAKE) --no-print-directory $$part || { echo "ci: $$part failed" >&2; exit 1; }; \

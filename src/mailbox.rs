@@ -10,26 +10,31 @@
 //! ```
 //!
 //! Both sides first do the one and then look at the other, so one of the two sees it: a message
-//! never lies in the queue of a loop that sleeps. `tests` below has a model of it for loom.
+//! never lies in the queue of a loop that sleeps. `tests` below tries all
+//! orders of these steps, with loom.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::{
+    AtomicU32,
+    Ordering::{Acquire, Release},
+};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::handler::{ConnectionId, Peer};
 use crate::net::stream::SocketStream;
 use crate::sys::EventFd;
 
+#[cfg(loom)]
+use loom::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU8, Ordering::SeqCst},
+};
 #[cfg(not(loom))]
 use std::sync::{
-    Arc,
-    atomic::{AtomicU8, AtomicU32, Ordering},
-};
-#[cfg(loom)]
-use {
-    loom::sync::atomic::{AtomicU8, Ordering},
-    std::sync::{Arc, atomic::AtomicU32},
+    Mutex, MutexGuard,
+    atomic::{AtomicU8, Ordering::SeqCst},
 };
 
 /// Where the messages for a server arrive. Made before the service, so that the service can keep a
@@ -236,20 +241,20 @@ impl<St> Queue<St> {
             let mut generations = self.generations.write().unwrap_or_else(PoisonError::into_inner);
             generations.resize_with(slot + 1, || AtomicU32::new(Self::NOBODY));
         }
-        self.generations()[slot].store(id.generation, Ordering::Release);
+        self.generations()[slot].store(id.generation, Release);
     }
 
     /// The loop's connection in the slot is gone.
     pub(crate) fn note_closed(&self, slot: usize) {
         if let Some(generation) = self.generations().get(slot) {
-            generation.store(Self::NOBODY, Ordering::Release);
+            generation.store(Self::NOBODY, Release);
         }
     }
 
     fn is_open(&self, id: ConnectionId) -> bool {
         self.generations()
             .get(id.slot as usize)
-            .is_some_and(|generation| generation.load(Ordering::Acquire) == id.generation)
+            .is_some_and(|generation| generation.load(Acquire) == id.generation)
     }
 
     fn messages(&self) -> MutexGuard<'_, VecDeque<Message<St>>> {
@@ -277,16 +282,95 @@ impl Bell {
 
     /// The loop is about to sleep; it must look once more whether there is anything to do.
     pub(crate) fn hang_up(&self) {
-        self.0.swap(ASLEEP, Ordering::SeqCst);
+        self.0.swap(ASLEEP, SeqCst);
     }
 
     /// The loop is awake, and about to look what there is to do.
     pub(crate) fn take_down(&self) {
-        self.0.swap(AWAKE, Ordering::SeqCst);
+        self.0.swap(AWAKE, SeqCst);
     }
 
     /// There is something to do. True when the loop sleeps and has not been told: tell it.
     pub(crate) fn ring(&self) -> bool {
-        self.0.swap(TOLD, Ordering::SeqCst) == ASLEEP
+        self.0.swap(TOLD, SeqCst) == ASLEEP
+    }
+}
+
+/// Run by `make loom`: each order in which the steps of the threads can come, one after the other.
+#[cfg(all(test, loom))]
+mod tests {
+    use std::os::fd::{AsFd, AsRawFd};
+    use std::time::Duration;
+
+    use loom::thread;
+
+    use super::*;
+    use crate::sys::{self, PollFd};
+
+    const SENDERS: usize = 2;
+
+    /// A loop that sleeps with `queue`, and those who wake it.
+    struct Model {
+        queue: Queue<()>,
+        /// Those who will still ring. The model does not look at it, so that it makes no more
+        /// orders of steps.
+        left: std::sync::atomic::AtomicUsize,
+    }
+
+    impl Model {
+        fn new(senders: usize) -> Arc<Self> {
+            Arc::new(Self { queue: Queue::new(8).unwrap(), left: senders.into() })
+        }
+
+        /// Runs `send` on a thread of its own.
+        fn sender(self: &Arc<Self>, send: impl FnOnce(&Queue<()>) + 'static) {
+            let model = Arc::clone(self);
+            thread::spawn(move || {
+                send(&model.queue);
+                model.left.fetch_sub(1, SeqCst);
+            });
+        }
+
+        /// As the loop does: empties the queue, acts, and sleeps until the descriptor is readable.
+        /// Ends when `act`, which is given the number of messages, says that all has come.
+        fn run(&self, mut act: impl FnMut(usize) -> bool) {
+            let mut messages = VecDeque::new();
+            loop {
+                self.queue.empty_into(&mut messages);
+                if act(messages.drain(..).count()) {
+                    return;
+                }
+                if !self.queue.may_sleep() {
+                    continue;
+                }
+                while !self.is_readable() {
+                    let left = self.left.load(SeqCst);
+                    assert!(left > 0, "the loop sleeps, and nobody is left to wake it");
+                    thread::yield_now();
+                }
+                self.queue.descriptor.clear();
+            }
+        }
+
+        fn is_readable(&self) -> bool {
+            let fd = self.queue.descriptor.as_fd().as_raw_fd();
+            let mut fds = [PollFd { fd, events: libc::POLLIN, revents: 0 }];
+            sys::poll(&mut fds, Some(Duration::ZERO)).unwrap() == 1
+        }
+    }
+
+    #[test]
+    fn a_message_never_lies_in_the_queue_of_a_loop_that_sleeps() {
+        loom::model(|| {
+            let model = Model::new(SENDERS);
+            for _ in 0..SENDERS {
+                model.sender(|queue| queue.post((), |()| Message::Freed).unwrap());
+            }
+            let mut come = 0;
+            model.run(|count| {
+                come += count;
+                come == SENDERS
+            });
+        });
     }
 }
