@@ -93,7 +93,8 @@ lean:
 .PHONY: loom
 loom:
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom CARGO_PROFILE_RELEASE_LTO=off \
-		CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 $(CARGO) test --release --lib --no-default-features mailbox
+		CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+		$(CARGO) test --release --lib --no-default-features mailbox
 
 ## ci          everything that must hold before a change goes in, each part with its seconds
 .PHONY: ci

@@ -221,10 +221,10 @@ impl<St> Queue<St> {
         self.messages().is_empty()
     }
 
-    /// Before the loop waits. False when there are messages: then it must not.
+    /// Before the loop waits. False when there are messages, or somebody rang since they were
+    /// taken: then it must not.
     pub(crate) fn may_sleep(&self) -> bool {
-        self.bell.hang_up();
-        self.messages().is_empty()
+        self.bell.hang_up() && self.messages().is_empty()
     }
 
     /// Takes all messages, by exchanging the queue for an empty one.
@@ -280,9 +280,10 @@ impl Bell {
         Self(AtomicU8::new(AWAKE))
     }
 
-    /// The loop is about to sleep; it must look once more whether there is anything to do.
-    pub(crate) fn hang_up(&self) {
-        self.0.swap(ASLEEP, SeqCst);
+    /// The loop is about to sleep; it must look once more whether there is anything to do. False
+    /// when somebody has rung since it looked.
+    pub(crate) fn hang_up(&self) -> bool {
+        self.0.swap(ASLEEP, SeqCst) != TOLD
     }
 
     /// The loop is awake, and about to look what there is to do.
@@ -302,6 +303,7 @@ mod tests {
     use std::os::fd::{AsFd, AsRawFd};
     use std::time::Duration;
 
+    use loom::sync::atomic::AtomicBool;
     use loom::thread;
 
     use super::*;
@@ -371,6 +373,20 @@ mod tests {
                 come += count;
                 come == SENDERS
             });
+        });
+    }
+
+    #[test]
+    fn who_rings_for_what_is_not_in_the_queue_is_heard_as_well() {
+        loom::model(|| {
+            let model = Model::new(1);
+            let over = Arc::new(AtomicBool::new(false));
+            let flag = Arc::clone(&over);
+            model.sender(move |queue| {
+                flag.store(true, SeqCst);
+                queue.ring();
+            });
+            model.run(|_| over.load(SeqCst));
         });
     }
 }
