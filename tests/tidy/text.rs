@@ -146,10 +146,11 @@ pub(crate) fn is_character(rest: &str) -> bool {
     }
 }
 
-/// `code` with the items behind `#[cfg(test)]` blanked out.
+/// `code` with the items behind `#[cfg(test)]`, and those of model checkers, blanked out.
 pub(crate) fn without_tests(code: &str) -> String {
     let mut code = code.to_owned();
-    while let Some(start) = code.find("#[cfg(test)]") {
+    let marks = ["#[cfg(test)]", "#[cfg(all(test, loom))]"];
+    while let Some(start) = marks.iter().filter_map(|mark| code.find(mark)).min() {
         let mut depth = 0;
         let mut end = code.len();
         for (index, character) in code[start..].char_indices() {
