@@ -168,7 +168,7 @@ impl Served {
     pub(crate) fn ended(mut self) -> Snapshot {
         let running = self.running.take().unwrap();
         let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || sender.send(running.join()));
+        thread::spawn(move || drop(sender.send(running.join())));
         let counters = receiver.recv_timeout(PATIENCE).expect("the server did not end").unwrap();
         self.watch.assert_settled(&counters);
         counters
