@@ -106,9 +106,9 @@ numbers! {
     bytes_received,
     /// Bytes that the kernel took for peers.
     bytes_sent,
-    /// Calls that received at least a byte, or the end.
+    /// Calls that receive, those that found nothing included.
     receives,
-    /// Calls that sent at least a byte.
+    /// Calls that send, those that found no room included.
     sends,
     /// Calls that found nothing to receive or no room to send.
     would_blocks,
@@ -116,7 +116,7 @@ numbers! {
     partial_sends,
     /// Calls that a signal interrupted.
     interrupts,
-    /// Times that a thread waited for something to happen.
+    /// Times that a thread asked what has happened, or waited for it.
     waits,
     /// Times that a connection had to let the others go first, with more to do.
     spent_budgets,

@@ -603,11 +603,23 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     fn drain(&mut self, now: Moment) {
         self.drain_ends = now + Patience::new(self.front.drain_timeout);
         self.waiting.fill(true);
+        // That descriptors had run out is no reason not to try: some may be free by now.
+        self.can_accept();
         for _ in 0..Self::LAST_ACCEPTS {
             self.accept(now);
             self.free();
             if self.backoff.is_waiting() || !self.waiting.contains(&true) {
                 break;
+            }
+        }
+        // Whom there is no descriptor for is told so by a FIN, not by the reset of a listener
+        // that closes.
+        for listener in 0..self.waiting.len() {
+            for _ in 0..Self::LAST_ACCEPTS {
+                if !self.waiting[listener] || !self.kernel.refuse_one(listener) {
+                    break;
+                }
+                self.scratch.counters.refused_descriptors.increment();
             }
         }
         self.kernel.close_listeners();
