@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::handler::{Exchange, Flow, Handler, Peer, Service};
+use crate::handler::{Exchange, Flow, Handler, Partial, Peer, Service};
 use crate::limits::CloseReason;
 use crate::moment::Moment;
 
@@ -54,6 +54,9 @@ enum Call {
     Drain,
 }
 
+/// In so many turns the loop has read what had come, however often it is interrupted.
+const UNTIL_TOLD: u64 = 10;
+
 /// How late a timer may come beside what the clock jumps: turns take time.
 const LATE: Duration = Duration::from_millis(200);
 
@@ -75,7 +78,11 @@ impl Watched<'_> {
         let mut world = self.world.borrow_mut();
         let length = exchange.received.len();
         world.note(|| format!("{call:?} of client {client}, {length} bytes"));
+        let (turns, drained_in) = (world.turns, world.drained_in);
+        let never_full =
+            world.options.limits.high > world.wires[client].client.script.answered().len();
         let wire = &mut world.wires[client];
+        let end_received = wire.end_received;
         let (received, timer) = (wire.received, wire.seen.timer);
         let seen = &mut wire.seen;
         let wrong = if seen.closed.is_some() {
@@ -92,6 +99,14 @@ impl Watched<'_> {
             Some("it had said Wait")
         } else if call == Call::Receive && length < seen.at_least {
             Some("it had asked for more bytes")
+        } else if call == Call::Receive
+            && never_full
+            && !(seen.drained || seen.ended || seen.has_waited || seen.in_frame)
+            && drained_in.is_some_and(|turn| turns > turn.max(seen.turn) + UNTIL_TOLD)
+        {
+            Some("it had nothing to do and was not told that the server goes away")
+        } else if call == Call::Drain && seen.in_frame && !seen.waits && !end_received {
+            Some("a frame has begun and may still become whole")
         } else if call == Call::Timer && exchange.now() < timer {
             Some("its timer is not due yet")
         } else {
@@ -99,6 +114,7 @@ impl Watched<'_> {
         };
         (seen.opened, seen.in_call) = (true, true);
         seen.ended |= call == Call::End;
+        seen.drained |= call == Call::Drain;
         if call == Call::Timer {
             seen.timer = Moment::NEVER;
         }
@@ -116,11 +132,20 @@ impl Watched<'_> {
         let client = self.client;
         let mut world = self.world.borrow_mut();
         world.note(|| format!("  {flow:?}, answered {} bytes", exchange.to_send.len()));
+        let turns = world.turns;
         let seen = &mut world.wires[client].seen;
-        seen.in_call = false;
+        (seen.in_call, seen.turn) = (false, turns);
         seen.consumed += exchange.received.consumed();
         seen.left = exchange.received.len();
         seen.timer = *exchange.timer;
+        seen.in_frame = match exchange.partial {
+            Partial::Unsaid if call == Call::Receive => {
+                seen.left > 0 && matches!(flow, Flow::Continue | Flow::AtLeast(_))
+            }
+            Partial::Unsaid => seen.in_frame && seen.left > 0,
+            Partial::No => false,
+            Partial::Yes { .. } => true,
+        };
         seen.largest_answer = seen.largest_answer.max(exchange.to_send.len());
         match flow {
             Flow::Continue if call == Call::Receive => seen.at_least = 0,

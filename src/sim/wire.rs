@@ -56,6 +56,11 @@ pub(super) struct Seen {
     /// It said `Wait` at least once.
     pub(super) has_waited: bool,
     pub(super) timer: Moment,
+    /// It was told that the server goes away.
+    pub(super) drained: bool,
+    /// In which turn it was called last, and whether a frame had begun then.
+    pub(super) turn: u64,
+    pub(super) in_frame: bool,
     /// Answered in the call that answered most.
     pub(super) largest_answer: usize,
 }

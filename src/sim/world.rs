@@ -45,6 +45,8 @@ pub(super) struct World {
     pub(super) turns_in_vain: u32,
     pub(super) sleeps_in_vain: u32,
     pub(super) drained_at: Option<Moment>,
+    /// The turn in which the loop closed its listeners.
+    pub(super) drained_in: Option<u64>,
     pub(super) failure: Option<String>,
     /// The last things that happened, if they are to be told.
     pub(super) trace: Option<VecDeque<String>>,
@@ -102,6 +104,7 @@ impl World {
             turns_in_vain: 0,
             sleeps_in_vain: 0,
             drained_at: None,
+            drained_in: None,
             failure: None,
             trace: traced.then(VecDeque::new),
             draw: draw.branch(),
