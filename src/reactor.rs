@@ -2,7 +2,7 @@
 //! memory without locks, outgoing connections, and a loop inside another loop.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use crate::counters::Snapshot;
@@ -124,17 +124,24 @@ impl Reactor<'_> {
     }
 }
 
-impl AsRawFd for Reactor<'_> {
-    /// Readable when there is something to do. For waiting only, while the reactor is there.
-    fn as_raw_fd(&self) -> RawFd {
+impl AsFd for Reactor<'_> {
+    /// Readable when there is something to do. For waiting only.
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.turning.descriptor()
+    }
+}
+
+impl AsRawFd for Reactor<'_> {
+    /// As [`as_fd`](AsFd::as_fd), while the reactor is there.
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 
 /// The loop of a service whose type is of no interest to who turns it.
 trait Turn {
     fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Next>;
-    fn descriptor(&self) -> RawFd;
+    fn descriptor(&self) -> BorrowedFd<'_>;
 }
 
 struct Attended<'s, S: Service> {
@@ -156,7 +163,7 @@ impl<S: Service> Turn for Attended<'_, S> {
         })
     }
 
-    fn descriptor(&self) -> RawFd {
-        self.readiness.kernel().as_raw_fd()
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.readiness.kernel().as_fd()
     }
 }

@@ -10,7 +10,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -117,10 +117,10 @@ impl Epoll {
     }
 }
 
-impl AsRawFd for Epoll {
+impl AsFd for Epoll {
     /// Readable when there is an event: an epoll set can stand in another one.
-    fn as_raw_fd(&self) -> RawFd {
-        self.poll.as_raw_fd()
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poll.registry().as_fd()
     }
 }
 
