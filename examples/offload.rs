@@ -34,6 +34,8 @@ struct Asker {
     /// Answers come here, and are fetched when the connection is woken.
     answer: Sender<u64>,
     answers: Receiver<u64>,
+    working: bool,
+    draining: bool,
 }
 
 impl Handler for Asker {
@@ -49,7 +51,10 @@ impl Handler for Asker {
         };
         exchange.received.consume(length);
         match self.jobs.send(Job { number, id: self.id, answer: self.answer.clone() }) {
-            Ok(()) => Flow::Wait,
+            Ok(()) => {
+                self.working = true;
+                Flow::Wait
+            }
             // The workers are gone.
             Err(_) => Flow::Abort,
         }
@@ -59,16 +64,18 @@ impl Handler for Asker {
         match self.answers.try_recv() {
             Ok(count) => {
                 exchange.to_send.append(format!("{count}\n").as_bytes());
-                Flow::Again
+                self.working = false;
+                if self.draining { Flow::Close } else { Flow::Again }
             }
             // Woken by somebody else: what it waits for is still to come.
             Err(_) => Flow::Continue,
         }
     }
 
-    /// Whose answer is still to come gets it first; the drain timeout is the end of the patience.
+    /// An answer that is under way is waited for; what was asked behind it is not begun any more.
     fn drain(&mut self, _: &mut Exchange<'_>) -> Flow {
-        Flow::Close
+        self.draining = true;
+        if self.working { Flow::Continue } else { Flow::Close }
     }
 }
 
@@ -101,7 +108,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let service = move |peer: &Peer| {
         let (answer, answers) = mpsc::channel();
         let id = peer.id.expect("the readiness models name their connections");
-        Asker { id, lines: Lines::default(), jobs: give.clone(), answer, answers }
+        Asker {
+            id,
+            lines: Lines::default(),
+            jobs: give.clone(),
+            answer,
+            answers,
+            working: false,
+            draining: false,
+        }
     };
     let server = Server::builder(service)
         .limits(Limits::default().max_frame(64))

@@ -1,0 +1,100 @@
+//! The examples that a few lines of talk try out.
+
+use crate::running::Example;
+
+#[test]
+fn echo_answers_under_each_model() {
+    for model in ["sequential", "threads", "pool", "poll", "epoll"] {
+        let example = Example::start_with("echo", &[model, "127.0.0.1:0"]);
+        let mut client = example.connect();
+        client.say("hello");
+        client.hear("hello");
+        client.finish();
+        client.hear_last("");
+    }
+}
+
+#[test]
+fn uppercase_refuses_a_line_that_is_too_long_behind_the_answers_before_it() {
+    let example = Example::start("uppercase");
+    let mut client = example.connect();
+    client.say("straße\nand ");
+    client.hear("STRASSE\n");
+    client.say("more\n");
+    client.say(&"x".repeat(1025));
+    client.hear_last("AND MORE\n");
+}
+
+#[test]
+fn timer_asks_until_nobody_answers() {
+    let example = Example::start_with("timer", &["127.0.0.1:0", "200"]);
+    let mut client = example.connect();
+    for _ in 0..3 {
+        client.hear("still there?\n");
+        client.say("yes\n");
+    }
+    client.hear_last("still there?\ngood bye\n");
+}
+
+#[test]
+fn switch_loses_no_byte_between_two_protocols() {
+    let example = Example::start("switch");
+    let mut client = example.connect();
+    client.say("upper\nwhat came with it");
+    client.hear("go ahead\nWHAT CAME WITH IT");
+    client.say(", and later");
+    client.finish();
+    client.hear_last(", AND LATER");
+
+    let mut client = example.connect();
+    client.say("ec");
+    client.say("ho\r\n");
+    client.hear("go ahead\n");
+    client.say("As it is");
+    client.finish();
+    client.hear_last("As it is");
+
+    let mut client = example.connect();
+    client.say("smtp\nhello");
+    client.hear_last("");
+}
+
+#[test]
+fn offload_answers_in_order_and_keeps_nobody_waiting() {
+    let example = Example::start("offload");
+    let mut patient = example.connect();
+    // A worker is busy with it for longer than this test.
+    patient.say("2000000000\n");
+    let mut client = example.connect();
+    client.say("10\n1000\n3\n100000\n0\n");
+    client.finish();
+    client.hear_last("4\n168\n1\n9592\n0\n");
+    patient.hears_nothing();
+
+    let mut client = example.connect();
+    client.say("7\nmany\n");
+    client.hear_last("3\n");
+}
+
+#[test]
+fn foreign_serves_beside_what_its_program_waits_for() {
+    let mut example = Example::start("foreign");
+    let mut first = example.connect();
+    first.say("hello");
+    first.hear("hello");
+    example.input("how many\n");
+    assert_eq!(example.line(), "1 clients");
+    let mut second = example.connect();
+    second.say("as well");
+    second.hear("as well");
+    example.input("and now\n");
+    assert_eq!(example.line(), "2 clients");
+    first.finish();
+    first.hear_last("");
+    second.say("still here");
+    second.hear("still here");
+    example.input("and now\n");
+    assert_eq!(example.line(), "1 clients");
+    example.end_input();
+    second.hear_last("");
+}
