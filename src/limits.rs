@@ -85,8 +85,8 @@ impl Limits {
         self
     }
 
-    /// How long no byte may move, in either direction, before the connection is closed.
-    /// `None`, the default: for ever.
+    /// How long no byte may move, in either direction, before the connection is closed, or cut if
+    /// bytes wait that the peer does not take. `None`, the default: for ever.
     #[must_use]
     pub fn idle_timeout(mut self, after: Option<Duration>) -> Self {
         self.idle = after.into();

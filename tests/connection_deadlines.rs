@@ -75,6 +75,35 @@ fn what_waits_without_progress_is_cut() {
 }
 
 #[test]
+fn a_peer_that_takes_nothing_does_not_outlast_an_idle_one() {
+    let limits = Limits::default().idle_timeout(Some(10 * SECOND));
+    let mut wire = Wire::new(limits, echoing);
+    wire.window = 0;
+    wire.receive(b"abc");
+    wire.pass(9 * SECOND);
+    wire.receive(b"def");
+    wire.pass(9 * SECOND);
+    assert!(!wire.connection.is_closed());
+    wire.pass(SECOND);
+    assert_eq!(wire.connection.close_reason(), Some(CloseReason::TooSlow));
+}
+
+#[test]
+fn a_last_answer_of_which_nothing_is_taken_does_not_outlast_an_idle_connection() {
+    let limits = Limits::default().idle_timeout(Some(10 * SECOND));
+    let mut wire = Wire::new(limits, echoing);
+    wire.window = 0;
+    wire.receive(b"abc");
+    wire.call(Connection::receive_end);
+    wire.pass(9 * SECOND);
+    wire.connection.sent(1, &wire.limits, wire.now);
+    wire.pass(9 * SECOND);
+    assert!(!wire.connection.is_closed());
+    wire.pass(SECOND);
+    assert_eq!(wire.connection.close_reason(), Some(CloseReason::TooSlow));
+}
+
+#[test]
 fn who_only_sends_is_not_idle() {
     let limits = Limits::default().idle_timeout(Some(10 * SECOND));
     let mut wire = Wire::new(limits, |call, exchange| {
@@ -90,8 +119,7 @@ fn who_only_sends_is_not_idle() {
     wire.pass(9 * SECOND);
     wire.pass(SECOND);
     assert_eq!(wire.sent, b"tick".repeat(6));
-    wire.window = usize::MAX;
-    assert_eq!(ended(&mut wire), CloseReason::Idle);
+    assert_eq!(wire.connection.close_reason(), Some(CloseReason::TooSlow));
 }
 
 #[test]

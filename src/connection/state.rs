@@ -162,9 +162,12 @@ impl<H: Handler> Connection<H> {
         }
     }
 
+    /// A peer that takes nothing and says nothing is not kept for longer than an idle one.
     pub(super) fn write_deadline(&self, limits: &Limits) -> Moment {
         match &self.waiting {
-            Some(waiting) if !waiting.to_send.is_empty() => waiting.stalled_since + limits.write,
+            Some(waiting) if !waiting.to_send.is_empty() => {
+                (waiting.stalled_since + limits.write).min(self.last_progress + limits.idle)
+            }
             _ => Moment::NEVER,
         }
     }

@@ -22,6 +22,7 @@ every_front_end! {
     a_client_that_says_a_word_now_and_then_is_not_idle,
     a_slow_reader_whose_bytes_leave_is_neither_idle_nor_too_slow,
     a_peer_that_takes_nothing_is_cut,
+    a_peer_that_takes_nothing_is_not_kept_longer_than_an_idle_one,
     a_peer_that_takes_nothing_after_its_end_is_cut,
     a_frame_that_trickles_in_is_closed_as_incomplete,
     each_frame_has_its_own_time,
@@ -180,6 +181,16 @@ fn a_peer_that_takes_nothing_is_cut(model: Model) {
     assert_eq!(served.closed(1), [CloseReason::TooSlow]);
     assert!(start.elapsed() >= IDLE);
     assert!(client.until_reset() < 64 << 20);
+}
+
+fn a_peer_that_takes_nothing_is_not_kept_longer_than_an_idle_one(model: Model) {
+    let served = serve_within(model, idle(), |_| Flood::default());
+    let mut client = asks_for(served.address, 64 << 20);
+    let start = Instant::now();
+    served.closed(1);
+    let after = start.elapsed();
+    assert!(after <= 2 * IDLE + Duration::from_secs(1), "closed after {after:?}");
+    client.until_reset();
 }
 
 fn a_peer_that_takes_nothing_after_its_end_is_cut(model: Model) {
