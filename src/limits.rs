@@ -93,7 +93,8 @@ impl Limits {
         self
     }
 
-    /// How long bytes may wait without the peer taking any, before the connection is cut. 60 s.
+    /// How long bytes may wait without the peer taking any, before the connection is cut; up to
+    /// twice as long when the kernel has some of them. 60 s.
     #[must_use]
     pub fn write_timeout(mut self, after: Option<Duration>) -> Self {
         self.write = after.into();

@@ -123,6 +123,15 @@ pub(crate) fn unread(fd: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
+/// How many bytes wait in the kernel's send buffer of the stream `fd` for its peer to take them.
+pub(crate) fn queued(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut count: c_int = 0;
+    // SAFETY: TIOCOUTQ, which sockets call SIOCOUTQ, writes one int, to a pointer that is valid for
+    // it during the call.
+    checked(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &mut count) })?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
 /// Lets this process have as many descriptors as it may: raises the soft limit to the hard one.
 /// Returns the limit that is now in force.
 ///
@@ -284,8 +293,19 @@ mod tests {
     }
 
     #[test]
-    fn unread_of_what_is_no_stream_is_an_error() {
+    fn queued_counts_what_the_peer_has_not_taken() {
+        let (mut stream, mut other) = UnixStream::pair().unwrap();
+        assert_eq!(queued(stream.as_fd()).unwrap(), 0);
+        stream.write_all(&[0; 1000]).unwrap();
+        assert!(queued(stream.as_fd()).unwrap() >= 1000);
+        other.read_exact(&mut [0; 1000]).unwrap();
+        assert_eq!(queued(stream.as_fd()).unwrap(), 0);
+    }
+
+    #[test]
+    fn unread_and_queued_of_what_is_no_stream_are_errors() {
         assert!(unread(EventFd::new().unwrap().as_fd()).is_err());
+        assert!(queued(EventFd::new().unwrap().as_fd()).is_err());
     }
 
     #[test]

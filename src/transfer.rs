@@ -26,6 +26,10 @@ pub(crate) trait Stream {
     fn finish(&mut self) -> io::Result<()>;
     /// How many bytes have come and were not received.
     fn unread(&self) -> usize;
+    /// How many bytes were sent that the peer has not taken; 0 if that is not known.
+    fn queued(&self) -> usize {
+        0
+    }
     /// Why the kernel says that the stream is broken.
     fn error(&self) -> io::ErrorKind;
     /// Whether a stream that is being connected is so by now, or why it will not be.

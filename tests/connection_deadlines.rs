@@ -122,6 +122,57 @@ fn who_only_sends_is_not_idle() {
     assert_eq!(wire.connection.close_reason(), Some(CloseReason::TooSlow));
 }
 
+/// With an answer waiting and without one.
+#[test]
+fn bytes_that_leave_the_stream_are_progress() {
+    let limits = Limits::default().idle_timeout(Some(10 * SECOND));
+    let limits = limits.write_timeout(Some(10 * SECOND));
+    for (window, reason) in [(0, CloseReason::TooSlow), (3, CloseReason::Idle)] {
+        let mut wire = Wire::new(limits.clone(), echoing);
+        wire.window = window;
+        wire.receive(b"abc");
+        for queued in [1000, 900, 100, 0] {
+            wire.queued = queued;
+            wire.pass(10 * SECOND);
+            assert!(!wire.connection.is_closed() && !wire.connection.wants().finish);
+        }
+        wire.pass(10 * SECOND);
+        if !wire.connection.is_closed() {
+            ended(&mut wire);
+        }
+        assert_eq!(wire.connection.close_reason(), Some(reason));
+    }
+}
+
+#[test]
+fn bytes_that_stay_in_the_stream_are_no_progress_at_the_second_look() {
+    let limits = Limits::default().idle_timeout(Some(10 * SECOND));
+    let limits = limits.write_timeout(Some(10 * SECOND));
+    for (window, reason) in [(0, CloseReason::TooSlow), (3, CloseReason::Idle)] {
+        let mut wire = Wire::new(limits.clone(), echoing);
+        (wire.window, wire.queued) = (window, 1000);
+        wire.receive(b"abc");
+        wire.pass(10 * SECOND);
+        assert!(!wire.connection.is_closed() && !wire.connection.wants().finish);
+        wire.pass(10 * SECOND);
+        if !wire.connection.is_closed() {
+            ended(&mut wire);
+        }
+        assert_eq!(wire.connection.close_reason(), Some(reason));
+    }
+}
+
+#[test]
+fn what_was_seen_in_the_stream_is_forgotten_when_a_byte_moves() {
+    let limits = Limits::default().idle_timeout(Some(10 * SECOND));
+    let mut wire = Wire::new(limits, echoing);
+    wire.queued = 1000;
+    wire.pass(10 * SECOND);
+    assert!(!wire.connection.is_idle());
+    wire.receive(b"abc");
+    assert!(wire.connection.is_idle());
+}
+
 #[test]
 fn an_answer_from_kept_bytes_must_be_taken_in_time_as_well() {
     let limits = Limits::default().write_timeout(Some(10 * SECOND)).frame_timeout(None);

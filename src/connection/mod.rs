@@ -17,6 +17,7 @@
 //! its handler and 32 bytes; [`Waiting`] exists only while something waits.
 
 use std::io;
+use std::mem;
 
 use crate::buffer::{Buffer, OutOfMemory};
 use crate::handler::{Flow, Handler, Partial, Violation};
@@ -121,6 +122,7 @@ impl<H: Handler> Connection<H> {
         let mut paused = false;
         if let Some(waiting) = &mut self.waiting {
             (kept, need) = (waiting.received.len(), waiting.need);
+            waiting.queued = 0;
             paused = waiting.is_paused();
             if let Drain::Reading(unread) = &mut waiting.drain {
                 *unread = unread.saturating_sub(received);
@@ -263,6 +265,26 @@ impl<H: Handler> Connection<H> {
         }
     }
 
+    /// Tells that the stream holds `count` bytes which the peer has not taken (SIOCOUTQ), before
+    /// [`expire`](Connection::expire) is called; 0 when that is not known.
+    ///
+    /// A kernel may take megabytes for a slow peer, and then nothing until a third of them has
+    /// left. Here it shows that bytes move meanwhile: when there are fewer than at the last look,
+    /// or at the first look any. So who does not take a byte is found out at the second look, after
+    /// twice the timeout.
+    #[cold]
+    pub fn queued(&mut self, count: usize, now: Moment) {
+        if self.is_closed() || (self.waiting.is_none() && count == 0) {
+            return;
+        }
+        let waiting = self.waiting.get_or_insert_default();
+        let before = mem::replace(&mut waiting.queued, count);
+        if count < before || (before == 0 && count > 0) {
+            self.last_progress = now;
+            waiting.stalled_since = now;
+        }
+    }
+
     /// Looks at the deadlines, since [`deadline`](Connection::deadline) has passed; a wrong call
     /// does nothing.
     #[cold]
@@ -303,6 +325,9 @@ impl<H: Handler> Connection<H> {
     pub fn keep(&mut self, answer: Answer<'_>, sent: usize, limits: &Limits, now: Moment) {
         if sent > 0 {
             self.last_progress = now;
+            if let Some(waiting) = &mut self.waiting {
+                waiting.queued = 0;
+            }
         }
         let rest = &answer.0[sent..];
         if !rest.is_empty() && !self.is_closed() {
@@ -325,7 +350,7 @@ impl<H: Handler> Connection<H> {
         self.last_progress = now;
         if let Some(waiting) = &mut self.waiting {
             waiting.to_send.consume(count);
-            waiting.stalled_since = now;
+            (waiting.queued, waiting.stalled_since) = (0, now);
         }
         self.settle(limits, now);
     }

@@ -20,6 +20,9 @@ pub(super) struct Waiting {
     pub(super) room_due: bool,
     pub(super) drain: Drain,
     pub(super) finish: Finish,
+    /// What the stream held at the last look that the peer had not taken; 0 before the first, and
+    /// after a byte moved.
+    pub(super) queued: usize,
     /// Since when `to_send` waits without progress.
     pub(super) stalled_since: Moment,
     /// Since when a frame is incomplete; the time that reading was paused is not counted.
@@ -55,6 +58,7 @@ impl Waiting {
         self.received.is_empty()
             && self.to_send.is_empty()
             && self.need != 0
+            && self.queued == 0
             && !self.is_paused()
             && !self.room_due
             && self.drain == Drain::No
@@ -75,6 +79,7 @@ impl Default for Waiting {
             room_due: false,
             drain: Drain::No,
             finish: Finish::No,
+            queued: 0,
             stalled_since: Moment::NEVER,
             partial_since: Moment::NEVER,
             paused_since: Moment::NEVER,

@@ -204,6 +204,7 @@ impl<'f, S: Service> Blocking<'f, S> {
             } else if seen == Phase::Draining && now >= self.drain_ends() {
                 connection.drain_timeout();
             } else if now >= connection.deadline(&self.limits) {
+                connection.queued(stream.queued(), now);
                 self.call(connection, stream, scratch, Connection::expire);
             } else {
                 self.step(connection, stream, scratch, seen, now);
@@ -221,6 +222,10 @@ impl<'f, S: Service> Blocking<'f, S> {
         now: Moment,
     ) {
         let mut wants = connection.wants();
+        if wants.send {
+            // The last send may have waited for a second, and has taken what it could.
+            connection.queued(stream.queued(), now);
+        }
         let mut deadline = connection.deadline(&self.limits);
         if seen == Phase::Draining {
             deadline = deadline.min(self.drain_ends());

@@ -568,7 +568,11 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
                 self.timers.arm(index, deadline);
                 continue;
             }
-            self.call(token, now, Connection::expire);
+            let queued = slot.stream.queued();
+            self.call(token, now, |connection, lent| {
+                connection.queued(queued, lent.now);
+                connection.expire(lent)
+            });
         }
         self.due = due;
     }

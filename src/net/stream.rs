@@ -79,6 +79,10 @@ impl Stream for SocketStream {
         sys::unread(self.0.as_fd()).unwrap_or(0)
     }
 
+    fn queued(&self) -> usize {
+        sys::queued(self.0.as_fd()).unwrap_or(0)
+    }
+
     fn error(&self) -> io::ErrorKind {
         match self.0.take_error() {
             Ok(Some(error)) | Err(error) => error.kind(),

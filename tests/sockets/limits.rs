@@ -21,6 +21,7 @@ every_front_end! {
     a_waiting_handler_does_not_keep_an_idle_connection_open,
     a_client_that_says_a_word_now_and_then_is_not_idle,
     a_slow_reader_whose_bytes_leave_is_neither_idle_nor_too_slow,
+    a_slow_reader_of_what_the_kernel_holds_is_neither_idle_nor_too_slow,
     a_peer_that_takes_nothing_is_cut,
     a_peer_that_takes_nothing_is_not_kept_longer_than_an_idle_one,
     a_peer_that_takes_nothing_after_its_end_is_cut,
@@ -167,6 +168,19 @@ fn a_slow_reader_whose_bytes_leave_is_neither_idle_nor_too_slow(model: Model) {
     let count = 400_000;
     let mut client = asks_for(served.address, count);
     let mut answer = client.receive_slowly(100_000, 2000, Duration::from_millis(50));
+    answer.extend(client.rest());
+    assert_bytes(&answer, &pattern(count));
+    drop(client);
+    assert_eq!(served.closed(1), [CloseReason::Served]);
+}
+
+/// The kernel takes megabytes for a peer on the loopback, and then nothing until a third of them
+/// has left: for longer than the timeouts, although the peer reads all the time.
+fn a_slow_reader_of_what_the_kernel_holds_is_neither_idle_nor_too_slow(model: Model) {
+    let served = serve_within(model, a_second(), |_| Flood::default());
+    let count = 16 << 20;
+    let mut client = asks_for(served.address, count);
+    let mut answer = client.receive_slowly(600_000, 8000, Duration::from_millis(50));
     answer.extend(client.rest());
     assert_bytes(&answer, &pattern(count));
     drop(client);

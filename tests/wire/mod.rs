@@ -78,6 +78,8 @@ pub(crate) struct Wire<F> {
     pub(crate) sent: Vec<u8>,
     /// How many bytes the peer takes before the socket would block.
     pub(crate) window: usize,
+    /// What the socket holds of it.
+    pub(crate) queued: usize,
     /// Whether our FIN was sent.
     pub(crate) finished: bool,
     /// The calls that were not asked for yet.
@@ -96,7 +98,10 @@ impl<F: FnMut(Call, &mut Exchange<'_>) -> Flow> Wire<F> {
         let connection = Connection::new(Told { calls: log.clone(), say }, now);
         let (sent, output) = (Vec::new(), Vec::new());
         let window = usize::MAX;
-        let mut wire = Self { connection, limits, now, sent, window, finished: false, log, output };
+        let queued = 0;
+        let finished = false;
+        let mut wire =
+            Self { connection, limits, now, sent, window, queued, finished, log, output };
         wire.call(Connection::open);
         wire
     }
@@ -156,6 +161,7 @@ impl<F: FnMut(Call, &mut Exchange<'_>) -> Flow> Wire<F> {
     pub(crate) fn pass(&mut self, time: Duration) {
         self.now = self.now + Patience::new(time);
         if self.connection.deadline(&self.limits) <= self.now {
+            self.connection.queued(self.queued, self.now);
             self.call(Connection::expire);
         }
     }
