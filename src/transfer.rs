@@ -229,7 +229,9 @@ pub(crate) fn deliver<H: Handler, S: Stream>(
     let mut sent = 0;
     let direct = !answer.is_empty() && connection.to_send().is_empty() && !connection.is_closed();
     if direct {
+        let began = clock.now();
         sent = send(connection, stream, answer.as_slice(), counters);
+        connection.was_sending(began, clock.now());
     }
     connection.keep(answer, sent, limits, clock.now());
     direct && sent < answer.as_slice().len()
@@ -263,7 +265,8 @@ fn serve_idle<H: Handler, S: Stream, const INPUT: usize>(
         other => return nothing_received(connection, stream, scratch, clock, other.map(|_| ())),
     };
     counters.bytes_received.add(count as u64);
-    let lent = Lent::new(&mut scratch.output, scratch.limits, clock.now());
+    let began = clock.now();
+    let lent = Lent::new(&mut scratch.output, scratch.limits, began);
     let (answer, quiet) = connection.receive_idle(&mut scratch.input.0[..count], lent);
     let mut sent = 0;
     if !answer.is_empty() && !connection.is_closed() {
@@ -274,6 +277,7 @@ fn serve_idle<H: Handler, S: Stream, const INPUT: usize>(
     if quiet && !stuck {
         return Done::Answered { short };
     }
+    connection.was_sending(began, clock.now());
     connection.keep(answer, sent, scratch.limits, clock.now());
     if connection.is_paused() {
         counters.paused.increment();

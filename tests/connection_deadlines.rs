@@ -5,7 +5,7 @@ mod wire;
 
 use std::time::Duration;
 
-use evmux::{CloseReason, Connection, Exchange, Flow, Limits, Moment};
+use evmux::{CloseReason, Connection, Exchange, Flow, Limits, Moment, Patience};
 use wire::{Call, Wire};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -276,6 +276,22 @@ fn the_frame_timeout_stands_still_while_we_do_not_read() {
     wire.pass(10 * SECOND - Duration::from_nanos(1));
     wire.assert_only_receives();
     wire.pass(Duration::from_nanos(1));
+    assert_eq!(ended(&mut wire), CloseReason::Incomplete);
+}
+
+#[test]
+fn the_frame_timeout_stands_still_while_a_call_sends() {
+    let limits = Limits::default().frame_timeout(Some(10 * SECOND)).write_timeout(None);
+    let mut wire = Wire::new(limits, fours);
+    wire.receive(b"wholehalf");
+    wire.receive(b"a");
+    wire.pass(6 * SECOND);
+    let began = wire.now;
+    wire.now = wire.now + Patience::new(60 * SECOND);
+    wire.connection.was_sending(began, wire.now);
+    wire.pass(3 * SECOND);
+    wire.assert_only_receives();
+    wire.pass(SECOND);
     assert_eq!(ended(&mut wire), CloseReason::Incomplete);
 }
 

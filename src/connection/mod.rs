@@ -342,6 +342,15 @@ impl<H: Handler> Connection<H> {
         self.settle(limits, now);
     }
 
+    /// An answer was being sent since `began`, by a call that may wait for the peer: nothing was
+    /// read meanwhile, so the frame clock stood still. Before the answer is given back.
+    #[inline]
+    pub fn was_sending(&mut self, began: Moment, now: Moment) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.note_no_reading(began, now);
+        }
+    }
+
     /// The first `count` bytes of [`to_send`](Connection::to_send) were sent.
     pub fn sent(&mut self, count: usize, limits: &Limits, now: Moment) {
         if count == 0 {

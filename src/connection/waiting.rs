@@ -42,14 +42,20 @@ impl Waiting {
         match (self.is_paused(), self.paused_since.is_never()) {
             (true, true) => self.paused_since = now,
             (false, false) => {
-                if !self.partial_since.is_never() {
-                    // A frame may have begun during the pause, of which it then missed a part.
-                    let paused = now.since(self.paused_since.max(self.partial_since));
-                    self.partial_since = self.partial_since + paused.into();
-                }
+                let since = self.paused_since;
                 self.paused_since = Moment::NEVER;
+                self.note_no_reading(since, now);
             }
             _ => {}
+        }
+    }
+
+    /// Nothing was read since `since`; in a pause that is known already.
+    pub(super) fn note_no_reading(&mut self, since: Moment, now: Moment) {
+        if self.paused_since.is_never() && !self.partial_since.is_never() {
+            // The frame may have begun only then, and missed a part of it.
+            let missed = now.since(since.max(self.partial_since));
+            self.partial_since = self.partial_since + missed.into();
         }
     }
 

@@ -27,6 +27,7 @@ every_front_end! {
     a_peer_that_takes_nothing_after_its_end_is_cut,
     a_frame_that_trickles_in_is_closed_as_incomplete,
     each_frame_has_its_own_time,
+    the_frame_clock_stands_still_while_the_peer_does_not_read,
     a_peer_that_stays_silent_after_our_end_is_let_go,
     a_peer_that_trickles_after_our_end_is_let_go,
     a_peer_that_trickles_out_the_last_answer_is_cut_at_last,
@@ -255,6 +256,27 @@ fn each_frame_has_its_own_time(model: Model) {
         client.send(&[second, first].concat());
         client.expect(&frame);
     }
+}
+
+fn the_frame_clock_stands_still_while_the_peer_does_not_read(model: Model) {
+    let limits =
+        Limits::default().frame_timeout(Some(Duration::from_millis(300))).send_buffer(100_000);
+    let listener = listener_with_small_buffers();
+    let settings = |b: Builder<_>| b.limits(limits).listener(listener);
+    let served = prepare(model, |_| Blocks, settings).start();
+    let mut client = Client::with_small_buffer(served.address);
+    let frames = block(&pattern(30_011)).repeat(100);
+    let mut writer = client.split();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            writer.send(&frames);
+            writer.finish();
+        });
+        // For much longer than a frame may take.
+        thread::sleep(Duration::from_millis(1000));
+        assert_bytes(&client.rest(), &frames);
+    });
+    assert_eq!(served.closed(1), [CloseReason::Finished]);
 }
 
 // ── after our end ────────────────────────────────────────────────────────────────────────────────
