@@ -13,6 +13,12 @@ use std::time::Duration;
 
 use libc::c_int;
 
+mod datagrams;
+
+pub(crate) use datagrams::{
+    BATCH, Envelope, lost_datagrams, name_destinations, receive_datagrams, send_datagrams,
+};
+
 /// One descriptor to wait for. A negative `fd` is skipped by the kernel.
 pub(crate) use libc::pollfd as PollFd;
 
