@@ -159,6 +159,11 @@ impl<'a> Received<'a> {
     pub(crate) fn answered(&self) -> Range<usize> {
         self.answered.clone()
     }
+
+    /// All that came, the consumed ones too.
+    pub(crate) fn into_bytes(self) -> &'a mut [u8] {
+        self.bytes
+    }
 }
 
 impl Deref for Received<'_> {
@@ -194,6 +199,11 @@ pub struct Outgoing<'a> {
 impl<'a> Outgoing<'a> {
     pub(crate) fn new(appended: &'a mut Vec<u8>, room: usize) -> Self {
         Self { appended, in_place: 0, room }
+    }
+
+    /// What was not answered in place.
+    pub(crate) fn appended(&self) -> &[u8] {
+        self.appended
     }
 
     /// Answers with a copy of `bytes`.
