@@ -128,6 +128,21 @@ numbers! {
     messages_delivered,
     /// Messages of the program whose connection was gone, closing, or had too much waiting.
     messages_dropped,
+    /// Datagrams that came, whatever became of them.
+    datagrams_received,
+    /// Datagrams that the kernel took for peers.
+    datagrams_sent,
+    /// Answers that were dropped, since they were longer than a datagram can be.
+    datagrams_too_long,
+    /// Datagrams that were dropped, since they were longer than the room for one.
+    datagrams_truncated,
+    /// Answers that were dropped, since the kernel did not take them.
+    datagrams_unsent,
+    /// Datagrams that were dropped, since their handler panicked.
+    datagrams_panicked,
+    /// Datagrams that the kernel threw away before they were received, mostly for want of room in
+    /// the socket's buffer. A server that runs looks now and then, one that has ended knows.
+    datagrams_lost,
 }
 
 impl Counters {
@@ -153,6 +168,15 @@ impl Snapshot {
     /// difference: all refused ones are counted together.
     pub fn closed(&self, reason: &CloseReason) -> u64 {
         self.closed[reason.index()]
+    }
+
+    /// Datagrams that were received and should have had an answer, but had none, for whatever
+    /// cause.
+    pub fn datagrams_dropped(&self) -> u64 {
+        self.datagrams_too_long
+            + self.datagrams_truncated
+            + self.datagrams_unsent
+            + self.datagrams_panicked
     }
 
     /// Each of [`CloseReason::LABELS`] with the connections that ended so.
@@ -275,6 +299,13 @@ mod tests {
         counters.spent_budgets.add(15);
         counters.paused.add(16);
         counters.resumed.increment();
+        counters.datagrams_received.add(17);
+        counters.datagrams_sent.add(18);
+        counters.datagrams_too_long.add(19);
+        counters.datagrams_truncated.add(20);
+        counters.datagrams_unsent.add(21);
+        counters.datagrams_panicked.add(22);
+        counters.datagrams_lost.add(23);
         counters.close(&CloseReason::Idle);
         let twice = counters.snapshot() + counters.snapshot();
         let mut closed = [0; CloseReason::LABELS.len()];
@@ -299,9 +330,17 @@ mod tests {
             resumed: 2,
             messages_delivered: 0,
             messages_dropped: 0,
+            datagrams_received: 34,
+            datagrams_sent: 36,
+            datagrams_too_long: 38,
+            datagrams_truncated: 40,
+            datagrams_unsent: 42,
+            datagrams_panicked: 44,
+            datagrams_lost: 46,
             closed,
         };
         assert_eq!(twice, expected);
+        assert_eq!(twice.datagrams_dropped(), 38 + 40 + 42 + 44);
     }
 
     #[test]
