@@ -2,6 +2,7 @@
 
 pub(crate) mod acceptor;
 pub(crate) mod address;
+pub(crate) mod datagram;
 pub(crate) mod listener;
 pub(crate) mod stream;
 pub(crate) mod unix;

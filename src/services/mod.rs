@@ -16,10 +16,13 @@
 //! | [`blocks`] | the same for frames that begin with their length |
 //! | [`busy`] | as `lines`, and works for each line |
 //!
+//! The first five are for UDP sockets too, in [`datagrams`].
+//!
 //! [`once`] makes a service of a stream one that answers the first bytes and closes.
 
 mod blocks;
 mod busy;
+pub mod datagrams;
 mod discard;
 mod echo;
 mod hello;
