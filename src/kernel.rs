@@ -11,6 +11,7 @@ use crate::connection::Wants;
 use crate::handler::PeerAddress;
 use crate::local::Target;
 use crate::moment::Moment;
+use crate::net::datagram::{DatagramSocket, UdpSocket};
 use crate::stop::Phase;
 use crate::transfer::Stream;
 
@@ -65,6 +66,15 @@ pub(crate) trait Kernel {
     /// Closes all listeners.
     fn close_listeners(&mut self);
 
+    /// UDP sockets are numbered from 0; `None` for one that is not there.
+    fn datagram_socket(&self, socket: usize) -> Option<impl DatagramSocket> {
+        let _ = socket;
+        None::<&UdpSocket>
+    }
+
+    /// Closes all UDP sockets.
+    fn close_datagram_sockets(&mut self) {}
+
     /// Asks for the events of a stream under `token`.
     fn register(&mut self, stream: &Self::Stream, token: Token) -> io::Result<()>;
 
@@ -87,6 +97,8 @@ pub(crate) trait Kernel {
 pub(crate) enum Ready {
     /// Clients wait to be accepted.
     Listener(usize),
+    /// Datagrams have come.
+    Datagrams(usize),
     Stream {
         token: Token,
         /// There is something to receive.

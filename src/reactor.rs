@@ -9,7 +9,7 @@ use crate::counters::Snapshot;
 use crate::error::Error;
 use crate::front::epoll::Epoll;
 use crate::front::readiness::Readiness;
-use crate::front::{Model, epoll, poll};
+use crate::front::{Model, Sockets, epoll, poll};
 use crate::handler::Service;
 use crate::kernel::Kernel;
 use crate::local::Local;
@@ -29,10 +29,10 @@ impl<S: Service> Server<S> {
             return Err(setting);
         }
         let model = self.model();
-        self.over_front(|front, listeners| {
+        self.over_front(|front, sockets| {
             match model {
-                Model::Epoll => epoll::run_local(front, listeners, Some(local)),
-                Model::Poll => poll::run_local(front, listeners, Some(local)),
+                Model::Epoll => epoll::run_local(front, sockets, Some(local)),
+                Model::Poll => poll::run_local(front, sockets, Some(local)),
                 _ => return Err(setting),
             }
             .map_err(Error::Run)
@@ -76,15 +76,18 @@ impl<S: Service> Server<S> {
             return Err(Error::Setting { name: "the model of a server in a foreign loop", must });
         }
         let mut returned = None;
-        self.over_front(|front, listeners| {
+        self.over_front(|front, sockets| {
             let counters = front.totals.register();
             let queue = front.queue(0);
-            let kernel = Epoll::new(front.origin, listeners, front.stop, queue.as_deref())
+            let Sockets { listeners, datagrams } = sockets;
+            let (udp, handlers) = datagrams.into_iter().unzip();
+            let kernel = Epoll::new(front.origin, listeners, udp, front.stop, queue.as_deref())
                 .map_err(Error::Run)?;
             let events = kernel.events();
             let readiness = Readiness::<_, _>::new(front, kernel, &counters)
                 .with_queue(queue, 0)
-                .with_local(Some(local));
+                .with_local(Some(local))
+                .with_datagrams(handlers);
             let mut attended = Attended { readiness, events, origin: front.origin };
             let result = drive(&mut Reactor { turning: &mut attended });
             attended.readiness.cut_open();

@@ -12,13 +12,15 @@ use log::info;
 use socket2::Socket;
 
 use crate::counters::{Snapshot, Totals};
+use crate::datagram::DatagramHandler;
 use crate::error::Error;
 use crate::front::gate::Gate;
-use crate::front::{Balance, Crowd, Front, Model};
+use crate::front::{Balance, Crowd, Front, Model, Sockets};
 use crate::handler::Service;
 use crate::limits::Limits;
 use crate::mailbox::Mailbox;
 use crate::net::address::Address;
+use crate::net::datagram::{BoxedHandler, UdpSocket};
 use crate::net::listener::{self, ListenOptions};
 use crate::net::unix::{self, SocketFile};
 use crate::stop::Stop;
@@ -48,7 +50,7 @@ use crate::sys;
 pub struct Server<S> {
     service: S,
     settings: Settings,
-    listeners: Vec<Socket>,
+    sockets: Sockets,
     addresses: Vec<LocalAddress>,
     /// Removed from the file system when the server is over.
     files: Vec<SocketFile>,
@@ -70,6 +72,7 @@ enum Door {
     Address(Address),
     Listener(TcpListener),
     UnixListener(UnixListener),
+    Datagrams(Address, BoxedHandler),
 }
 
 #[derive(Clone)]
@@ -88,6 +91,8 @@ struct Settings {
 pub enum LocalAddress {
     /// TCP.
     Tcp(SocketAddr),
+    /// UDP.
+    Udp(SocketAddr),
     /// A Unix stream socket; the path is empty when it has none.
     Unix(PathBuf),
 }
@@ -96,7 +101,7 @@ impl LocalAddress {
     /// The IP address and port, of those that have one.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(address) => Some(*address),
+            Self::Tcp(address) | Self::Udp(address) => Some(*address),
             Self::Unix(_) => None,
         }
     }
@@ -106,6 +111,7 @@ impl fmt::Display for LocalAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "tcp {address}"),
+            Self::Udp(address) => write!(f, "udp {address}"),
             Self::Unix(path) => write!(f, "unix {}", path.display()),
         }
     }
@@ -214,11 +220,31 @@ impl<S> Builder<S> {
         self
     }
 
+    /// Answers datagrams here, too, with a handler of their own: the service is for streams.
+    ///
+    /// The address must say that it is one of UDP: `udp:127.0.0.1:9000`. Of a socket for all of
+    /// the machine's addresses, an answer comes from the address that was asked. Each blocking
+    /// model has one thread more for each of these; the others serve them in their loop, a few at
+    /// a time, so that a flood of datagrams does not starve the streams.
+    ///
+    /// A server may have these only; then its service is never asked for a handler.
+    #[must_use]
+    pub fn datagrams<A, H>(mut self, address: A, handler: H) -> Self
+    where
+        A: TryInto<Address>,
+        Error: From<A::Error>,
+        H: DatagramHandler + Send + 'static,
+    {
+        let door = |address| Door::Datagrams(address, Box::new(handler));
+        self.doors.push(address.try_into().map(door).map_err(Error::from));
+        self
+    }
+
     /// Checks the settings and listens.
     ///
     /// # Errors
     /// When a setting is zero that must not be, no listener was named, an address cannot be read
-    /// or be listened on, or [`Model::Sequential`] was given several.
+    /// or be listened on, or [`Model::Sequential`] was given several for streams.
     pub fn build(self) -> Result<Server<S>, Error> {
         let settings = self.settings;
         let must = |holds: bool, name: &'static str, must: &'static str| {
@@ -233,60 +259,52 @@ impl<S> Builder<S> {
         must(mailboxes == reactors, "the mailbox", "made for as many reactors as there are")?;
         must(settings.max_connections != Some(0), "max_connections", "at least 1")?;
         must(!self.doors.is_empty(), "the number of listeners", "at least 1")?;
-        let one_at_a_time = settings.model != Model::Sequential || self.doors.len() == 1;
-        must(one_at_a_time, "the number of listeners of the sequential model", "1")?;
+        let is_stream = |door: &&Result<Door, Error>| !matches!(door, Ok(Door::Datagrams(..)));
+        let streams = self.doors.iter().filter(is_stream).count();
+        let one_at_a_time = settings.model != Model::Sequential || streams <= 1;
+        let name = "the number of listeners of the sequential model";
+        must(one_at_a_time, name, "1, beside UDP sockets")?;
 
         let hears = self.mailbox.is_none() || !settings.model.is_blocking();
         must(hears, "the model of a server with a mailbox", "epoll or poll")?;
 
-        let (mut listeners, mut addresses, mut files) = (Vec::new(), Vec::new(), Vec::new());
+        let mut server = Server {
+            service: self.service,
+            settings,
+            sockets: Sockets { listeners: Vec::new(), datagrams: Vec::new() },
+            addresses: Vec::new(),
+            files: Vec::new(),
+            mailbox: self.mailbox,
+            stop: Stop::new().map_err(Error::Start)?,
+            totals: Totals::new(),
+        };
         for door in self.doors {
-            let (socket, file) = open(door?, &self.options)?;
-            addresses.push(local_address(&socket)?);
-            listeners.push(socket);
-            files.extend(file);
+            server.open(door?, &self.options)?;
         }
-        let stop = Stop::new().map_err(Error::Start)?;
-        let (service, totals) = (self.service, Totals::new());
-        let mailbox = self.mailbox;
-        Ok(Server { service, settings, listeners, addresses, files, mailbox, stop, totals })
+        Ok(server)
     }
 }
 
-fn open(door: Door, options: &ListenOptions) -> Result<(Socket, Option<SocketFile>), Error> {
-    let failed = |address: String| move |source| Error::Listen { address, source };
-    match door {
-        Door::Listener(listener) => {
-            let name = listener.local_addr().map_or("a listener".into(), |a| format!("tcp:{a}"));
-            Ok((listener::adopt(listener, options).map_err(failed(name))?, None))
-        }
-        Door::UnixListener(listener) => Ok((Socket::from(listener), None)),
-        Door::Address(Address::Unix(path)) => {
-            let name = format!("unix:{}", path.display());
-            let (socket, file) = unix::listen(&path, options).map_err(failed(name.clone()))?;
-            tell_cut_backlog(&name, options);
-            Ok((socket, Some(file)))
-        }
-        Door::Address(address @ Address::Tcp { .. }) => {
-            let name = address.to_string();
-            let candidates = address.resolve().map_err(failed(name.clone()))?;
-            // The first that can be had; of several failures the last one is told.
-            let mut opened = Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
-            for candidate in candidates {
-                opened = listener::listen(candidate, options);
-                if opened.is_ok() {
-                    break;
-                }
-            }
-            let socket = opened.map_err(failed(name.clone()))?;
-            tell_cut_backlog(&name, options);
-            Ok((socket, None))
-        }
-        Door::Address(address @ Address::Udp { .. }) => {
-            let source = io::Error::other("a stream service cannot be served on UDP");
-            Err(Error::Listen { address: address.to_string(), source })
+fn failed(address: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Listen { address: address.into(), source }
+}
+
+/// What `open` makes of the first of the addresses that it can be made of.
+fn first_that_can_be<T>(
+    address: &Address,
+    mut open: impl FnMut(SocketAddr) -> io::Result<T>,
+) -> Result<T, Error> {
+    let name = address.to_string();
+    let candidates = address.resolve().map_err(failed(name.as_str()))?;
+    // Of several failures the last one is told.
+    let mut opened = Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
+    for candidate in candidates {
+        opened = open(candidate);
+        if opened.is_ok() {
+            break;
         }
     }
+    opened.map_err(failed(name))
 }
 
 fn tell_cut_backlog(name: &str, options: &ListenOptions) {
@@ -302,6 +320,51 @@ fn local_address(socket: &Socket) -> Result<LocalAddress, Error> {
         Some(address) => LocalAddress::Tcp(address),
         None => LocalAddress::Unix(address.as_pathname().map(PathBuf::from).unwrap_or_default()),
     })
+}
+
+impl<S> Server<S> {
+    fn open(&mut self, door: Door, options: &ListenOptions) -> Result<(), Error> {
+        let socket = match door {
+            Door::Datagrams(address, handler) => return self.bind(&address, handler),
+            Door::Listener(listener) => {
+                let address = listener.local_addr().map(|address| format!("tcp:{address}"));
+                let name = address.unwrap_or("a listener".into());
+                listener::adopt(listener, options).map_err(failed(name))?
+            }
+            Door::UnixListener(listener) => Socket::from(listener),
+            Door::Address(Address::Unix(path)) => {
+                let name = format!("unix:{}", path.display());
+                let (socket, file) = unix::listen(&path, options).map_err(failed(name.as_str()))?;
+                tell_cut_backlog(&name, options);
+                self.files.push(file);
+                socket
+            }
+            Door::Address(address @ Address::Tcp { .. }) => {
+                let socket = first_that_can_be(&address, |a| listener::listen(a, options))?;
+                tell_cut_backlog(&address.to_string(), options);
+                socket
+            }
+            Door::Address(address @ Address::Udp { .. }) => {
+                let source = io::Error::other("a stream service cannot be served on UDP");
+                return Err(failed(address.to_string())(source));
+            }
+        };
+        self.addresses.push(local_address(&socket)?);
+        self.sockets.listeners.push(socket);
+        Ok(())
+    }
+
+    fn bind(&mut self, address: &Address, handler: BoxedHandler) -> Result<(), Error> {
+        if !matches!(address, Address::Udp { .. }) {
+            let source = io::Error::other("datagrams are served on UDP only, say udp:HOST:PORT");
+            return Err(failed(address.to_string())(source));
+        }
+        let socket = first_that_can_be(address, UdpSocket::bind)?;
+        let local = socket.local_address().map_err(Error::Start)?;
+        self.addresses.push(LocalAddress::Udp(local));
+        self.sockets.datagrams.push((socket, handler));
+        Ok(())
+    }
 }
 
 impl<S> Server<S> {
@@ -344,7 +407,7 @@ impl<S> Server<S> {
         S: Service + Sync,
     {
         let Settings { model, crowd, .. } = self.settings;
-        self.over_front(|front, listeners| front.run(model, crowd, listeners).map_err(Error::Run))
+        self.over_front(|front, sockets| front.run(model, crowd, sockets).map_err(Error::Run))
     }
 
     pub(crate) fn model(&self) -> Model {
@@ -358,7 +421,7 @@ impl<S> Server<S> {
     /// Runs a front end to its end; what was counted.
     pub(crate) fn over_front(
         self,
-        run: impl FnOnce(&Front<'_, S>, Vec<Socket>) -> Result<(), Error>,
+        run: impl FnOnce(&Front<'_, S>, Sockets) -> Result<(), Error>,
     ) -> Result<Snapshot, Error> {
         let max_connections = match self.settings.max_connections {
             Some(count) => count,
@@ -377,7 +440,7 @@ impl<S> Server<S> {
             mailbox: self.mailbox.as_ref(),
             origin: Instant::now(),
         };
-        run(&front, self.listeners)?;
+        run(&front, self.sockets)?;
         // The files of Unix sockets go last, when nobody is served any more.
         drop(self.files);
         Ok(self.totals.snapshot())

@@ -35,7 +35,7 @@ use crate::sys::{self, EventFd, PollFd};
 use crate::transfer::{self, Clock, Scratch, Stream};
 
 /// How long a call on a socket waits.
-const TICK: Duration = Duration::from_secs(1);
+pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// What the threads of a blocking model share.
 pub(crate) struct Blocking<'f, S> {

@@ -18,41 +18,46 @@ use mio::{Interest, Poll};
 use socket2::Socket;
 
 use crate::connection::Wants;
-use crate::front::Front;
 use crate::front::readiness::Readiness;
+use crate::front::{Front, Sockets};
 use crate::handler::{PeerAddress, Service};
 use crate::kernel::{Kernel, Ready, Token};
 use crate::local::{Local, Target};
 use crate::mailbox::Queue;
 use crate::moment::Moment;
 use crate::net::acceptor::Acceptor;
+use crate::net::datagram::{DatagramSocket, UdpSocket};
 use crate::net::stream::SocketStream;
 use crate::stop::{Phase, Stop};
 use crate::sys::TimerFd;
 
 /// Serves until the server is stopped and the last connection is over.
-pub(crate) fn run<S: Service>(front: &Front<'_, S>, listeners: Vec<Socket>) -> io::Result<()> {
-    run_local(front, listeners, None)
+pub(crate) fn run<S: Service>(front: &Front<'_, S>, sockets: Sockets) -> io::Result<()> {
+    run_local(front, sockets, None)
 }
 
 /// The same, for handlers that ask their own loop for things.
 pub(crate) fn run_local<S: Service>(
     front: &Front<'_, S>,
-    listeners: Vec<Socket>,
+    sockets: Sockets,
     local: Option<&Local<S::Handler>>,
 ) -> io::Result<()> {
     let counters = front.totals.register();
     let queue = front.queue(0);
-    let kernel = Epoll::new(front.origin, listeners, front.stop, queue.as_deref())?;
+    let Sockets { listeners, datagrams } = sockets;
+    let (udp, handlers) = datagrams.into_iter().unzip();
+    let kernel = Epoll::new(front.origin, listeners, udp, front.stop, queue.as_deref())?;
     Readiness::<_, _>::new(front, kernel, &counters)
         .with_queue(queue.clone(), 0)
         .with_local(local)
+        .with_datagrams(handlers)
         .run()
 }
 
 pub(crate) struct Epoll {
     poll: Poll,
     acceptor: Acceptor,
+    datagram_sockets: Vec<UdpSocket>,
     timer: TimerFd,
     /// When the timer fires; `NEVER` when it is not armed.
     armed: Moment,
@@ -65,8 +70,15 @@ const STOP: Token = Token { slot: u32::MAX, generation: RESERVED };
 const TIMER: Token = Token { slot: u32::MAX - 1, generation: RESERVED };
 const MAILBOX: Token = Token { slot: u32::MAX - 2, generation: RESERVED };
 
+/// UDP sockets stand above the listeners, both far below the tokens of the loop itself.
+const FIRST_DATAGRAMS: u32 = 1 << 31;
+
 fn listener_token(listener: usize) -> Token {
     Token { slot: listener as u32, generation: RESERVED }
+}
+
+fn datagrams_token(socket: usize) -> Token {
+    Token { slot: FIRST_DATAGRAMS + socket as u32, generation: RESERVED }
 }
 
 impl Epoll {
@@ -76,6 +88,7 @@ impl Epoll {
     pub(crate) fn new(
         origin: Instant,
         listeners: Vec<Socket>,
+        datagram_sockets: Vec<UdpSocket>,
         stop: &Stop,
         queue: Option<&Queue<SocketStream>>,
     ) -> io::Result<Self> {
@@ -84,6 +97,12 @@ impl Epoll {
         for (index, listener) in acceptor.listeners.iter().enumerate() {
             let token = mio::Token(listener_token(index).to_usize());
             let descriptor = listener.as_raw_fd();
+            poll.registry().register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
+        }
+        for (index, socket) in datagram_sockets.iter().enumerate() {
+            let token = mio::Token(datagrams_token(index).to_usize());
+            // Not for writing: the kernel would report each datagram that has left.
+            let descriptor = socket.as_raw_fd();
             poll.registry().register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
         }
         // None of these is ever read: each write to one makes an event, and that is all they say.
@@ -99,7 +118,7 @@ impl Epoll {
             let mut source = SourceFd(&descriptor.as_raw_fd());
             poll.registry().register(&mut source, token, Interest::READABLE)?;
         }
-        Ok(Self { poll, acceptor, timer, armed: Moment::NEVER, origin })
+        Ok(Self { poll, acceptor, datagram_sockets, timer, armed: Moment::NEVER, origin })
     }
 
     /// The timeout for a wait until `until`: none when the timer sees to it.
@@ -160,8 +179,13 @@ impl Kernel for Epoll {
                 let hung_up = end && event.is_write_closed();
                 return Some(Ready::Stream { token, receive: event.is_readable(), end, hung_up });
             }
-            let is_listener = ![STOP, TIMER, MAILBOX].contains(&token);
-            is_listener.then_some(Ready::Listener(token.slot as usize))
+            match token {
+                STOP | TIMER | MAILBOX => None,
+                Token { slot: FIRST_DATAGRAMS.., .. } => {
+                    Some(Ready::Datagrams((token.slot - FIRST_DATAGRAMS) as usize))
+                }
+                _ => Some(Ready::Listener(token.slot as usize)),
+            }
         })
     }
 
@@ -188,6 +212,17 @@ impl Kernel for Epoll {
             // A listener may be shared with another process: dropped only, it would go on
             // reporting its clients here.
             let _ = self.poll.registry().deregister(&mut SourceFd(&listener.as_raw_fd()));
+        }
+    }
+
+    fn datagram_socket(&self, socket: usize) -> Option<impl DatagramSocket> {
+        self.datagram_sockets.get(socket)
+    }
+
+    fn close_datagram_sockets(&mut self) {
+        for socket in self.datagram_sockets.drain(..) {
+            // As for a listener.
+            let _ = self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()));
         }
     }
 

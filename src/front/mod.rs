@@ -10,14 +10,17 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use crate::counters::Totals;
+use crate::front::datagrams::beside;
 use crate::front::gate::Gate;
 use crate::handler::Service;
 use crate::limits::Limits;
 use crate::mailbox::{Mailbox, Queue};
+use crate::net::datagram::{BoxedHandler, UdpSocket};
 use crate::net::stream::SocketStream;
 use crate::stop::Stop;
 
 pub(crate) mod blocking;
+pub(crate) mod datagrams;
 pub(crate) mod epoll;
 pub(crate) mod gate;
 pub(crate) mod poll;
@@ -118,6 +121,13 @@ pub(crate) struct Crowd {
     pub(crate) balance: Balance,
 }
 
+/// Where a front end serves.
+pub(crate) struct Sockets {
+    /// For streams.
+    pub(crate) listeners: Vec<Socket>,
+    pub(crate) datagrams: Vec<(UdpSocket, BoxedHandler)>,
+}
+
 /// What every front end is given: what to serve, within which bounds, and when to end.
 pub(crate) struct Front<'s, S> {
     pub(crate) service: &'s S,
@@ -142,16 +152,16 @@ impl<S> Front<'_, S>
 where
     S: Service + Sync,
 {
-    /// Serves `listeners` until the server is stopped.
-    pub(crate) fn run(&self, model: Model, crowd: Crowd, listeners: Vec<Socket>) -> io::Result<()> {
+    /// Serves `sockets` until the server is stopped.
+    pub(crate) fn run(&self, model: Model, crowd: Crowd, sockets: Sockets) -> io::Result<()> {
         let Crowd { threads, reactors, balance } = crowd;
         match model {
-            Model::Epoll if reactors > 1 => reactors::run(self, listeners, reactors, balance),
-            Model::Sequential => sequential::run(self, listeners),
-            Model::Threads => threads::run(self, listeners),
-            Model::Pool => pool::run(self, listeners, threads),
-            Model::Poll => poll::run(self, listeners),
-            Model::Epoll => epoll::run(self, listeners),
+            Model::Sequential => beside(self, sockets, |streams| sequential::run(self, streams)),
+            Model::Threads => beside(self, sockets, |streams| threads::run(self, streams)),
+            Model::Pool => beside(self, sockets, |streams| pool::run(self, streams, threads)),
+            Model::Poll => poll::run(self, sockets),
+            Model::Epoll if reactors > 1 => reactors::run(self, sockets, reactors, balance),
+            Model::Epoll => epoll::run(self, sockets),
         }
     }
 }

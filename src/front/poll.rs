@@ -1,8 +1,8 @@
 //! Waiting with poll(2): level-triggered, with interest switched on and off as in the slides.
 //!
 //! ```text
-//!   fds:     | stop | mailbox | listener | listener | stream | stream ...
-//!   tokens:                                         | token  | token  ...
+//!   fds:     | stop | mailbox | listener ... | UDP socket ... | stream | stream ...
+//!   tokens:                                                   | token  | token  ...
 //! ```
 //!
 //! The kernel is handed the whole array in each wait and looks at every entry: that is the O(n)
@@ -17,40 +17,45 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use crate::connection::Wants;
-use crate::front::Front;
 use crate::front::readiness::Readiness;
+use crate::front::{Front, Sockets};
 use crate::handler::{PeerAddress, Service};
 use crate::kernel::{Kernel, Ready, Token};
 use crate::local::{Local, Target};
 use crate::mailbox::Queue;
 use crate::moment::Moment;
 use crate::net::acceptor::Acceptor;
+use crate::net::datagram::{DatagramSocket, UdpSocket};
 use crate::net::stream::SocketStream;
 use crate::stop::{Phase, Stop};
 use crate::sys::{self, PollFd};
 
 /// Serves until the server is stopped and the last connection is over.
-pub(crate) fn run<S: Service>(front: &Front<'_, S>, listeners: Vec<Socket>) -> io::Result<()> {
-    run_local(front, listeners, None)
+pub(crate) fn run<S: Service>(front: &Front<'_, S>, sockets: Sockets) -> io::Result<()> {
+    run_local(front, sockets, None)
 }
 
 /// The same, for handlers that ask their own loop for things.
 pub(crate) fn run_local<S: Service>(
     front: &Front<'_, S>,
-    listeners: Vec<Socket>,
+    sockets: Sockets,
     local: Option<&Local<S::Handler>>,
 ) -> io::Result<()> {
     let counters = front.totals.register();
     let queue = front.queue(0);
-    let kernel = Poll::new(front.origin, listeners, front.stop, queue.as_deref())?;
+    let Sockets { listeners, datagrams } = sockets;
+    let (udp, handlers) = datagrams.into_iter().unzip();
+    let kernel = Poll::new(front.origin, listeners, udp, front.stop, queue.as_deref())?;
     Readiness::<_, _>::new(front, kernel, &counters)
         .with_queue(queue.clone(), 0)
         .with_local(local)
+        .with_datagrams(handlers)
         .run()
 }
 
 struct Poll<'s> {
     acceptor: Acceptor,
+    datagram_sockets: Vec<UdpSocket>,
     stop: &'s Stop,
     queue: Option<&'s Queue<SocketStream>>,
     fds: Vec<PollFd>,
@@ -70,6 +75,7 @@ impl<'s> Poll<'s> {
     fn new(
         origin: Instant,
         listeners: Vec<Socket>,
+        datagram_sockets: Vec<UdpSocket>,
         stop: &'s Stop,
         queue: Option<&'s Queue<SocketStream>>,
     ) -> io::Result<Self> {
@@ -78,9 +84,11 @@ impl<'s> Poll<'s> {
         let fds = [-1, mailbox]
             .into_iter()
             .chain(acceptor.listeners.iter().map(AsRawFd::as_raw_fd))
+            .chain(datagram_sockets.iter().map(AsRawFd::as_raw_fd))
             .map(|fd| PollFd { fd, events: libc::POLLIN, revents: 0 })
             .collect();
-        Ok(Self { acceptor, stop, queue, fds, tokens: Vec::new(), place: Vec::new(), origin })
+        let (tokens, place) = (Vec::new(), Vec::new());
+        Ok(Self { acceptor, datagram_sockets, stop, queue, fds, tokens, place, origin })
     }
 
     /// Where the streams begin in `fds`.
@@ -124,6 +132,7 @@ impl Kernel for Poll<'_> {
             Err(error) => return Err(error),
         };
         let first = self.first_stream();
+        let first_datagrams = first - self.datagram_sockets.len();
         for (index, entry) in self.fds.iter().enumerate() {
             if found == 0 {
                 break;
@@ -140,6 +149,8 @@ impl Kernel for Poll<'_> {
                     end: false,
                     hung_up: entry.revents & broken != 0,
                 });
+            } else if index >= first_datagrams {
+                events.push(Ready::Datagrams(index - first_datagrams));
             } else if index >= Self::FIRST_LISTENER {
                 events.push(Ready::Listener(index - Self::FIRST_LISTENER));
             } else if index == Self::MAILBOX
@@ -180,6 +191,16 @@ impl Kernel for Poll<'_> {
         let listeners = Self::FIRST_LISTENER..self.first_stream();
         self.fds.drain(listeners);
         self.acceptor.listeners.clear();
+    }
+
+    fn datagram_socket(&self, socket: usize) -> Option<impl DatagramSocket> {
+        self.datagram_sockets.get(socket)
+    }
+
+    fn close_datagram_sockets(&mut self) {
+        let first_stream = self.first_stream();
+        self.fds.drain(first_stream - self.datagram_sockets.len()..first_stream);
+        self.datagram_sockets.clear();
     }
 
     fn register(&mut self, stream: &SocketStream, token: Token) -> io::Result<()> {

@@ -4,11 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
-use socket2::Socket;
-
 use crate::front::epoll::Epoll;
 use crate::front::readiness::{Crew, Readiness};
-use crate::front::{Balance, Front};
+use crate::front::{Balance, Front, Sockets};
 use crate::handler::Service;
 use crate::mailbox::{Mailbox, Queue};
 
@@ -16,13 +14,14 @@ use crate::mailbox::{Mailbox, Queue};
 /// beside the thread that accepts.
 pub(crate) fn run<S>(
     front: &Front<'_, S>,
-    listeners: Vec<Socket>,
+    sockets: Sockets,
     reactors: usize,
     balance: Balance,
 ) -> io::Result<()>
 where
     S: Service + Sync,
 {
+    let Sockets { listeners, mut datagrams } = sockets;
     let queues = match front.mailbox {
         Some(mailbox) => mailbox.queues.clone(),
         None => Mailbox::with(reactors, Mailbox::CAPACITY)?.queues,
@@ -33,11 +32,15 @@ where
         let mut threads = Vec::new();
         let mut started = Ok(());
         for (number, queue) in queues.iter().enumerate() {
+            // They belong to the first reactor alone; the one that accepts has no handlers.
+            let (udp, handlers) = std::mem::take(&mut datagrams).into_iter().unzip();
             let serve = move || {
                 let counters = front.totals.register();
-                let kernel = Epoll::new(front.origin, Vec::new(), front.stop, Some(queue))?;
+                let (none, queue) = (Vec::new(), Some(queue.as_ref()));
+                let kernel = Epoll::new(front.origin, none, udp, front.stop, queue)?;
                 Readiness::<_, _>::new(front, kernel, &counters)
                     .serving_in(crew, number as u32)
+                    .with_datagrams(handlers)
                     .run()
             };
             // A server of which a part is dead must not look alive.
@@ -54,7 +57,8 @@ where
         }
         let accepted = started.and_then(|()| {
             let counters = front.totals.register();
-            let kernel = Epoll::new(front.origin, listeners, front.stop, Some(&crew.acceptor))?;
+            let (none, queue) = (Vec::new(), Some(crew.acceptor.as_ref()));
+            let kernel = Epoll::new(front.origin, listeners, none, front.stop, queue)?;
             Readiness::<_, _>::new(front, kernel, &counters).accepting_for(crew).run()
         });
         if accepted.is_err() {

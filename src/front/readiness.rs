@@ -21,6 +21,7 @@ use slab::Slab;
 use crate::connection::{Connection, Wants};
 use crate::counters::Counters;
 use crate::front::Front;
+use crate::front::datagrams::Datagrams;
 use crate::front::gate::{Backoff, Verdict};
 use crate::handler::{ConnectionId, Peer, PeerAddress, Service};
 use crate::kernel::{Kernel, Ready, Token};
@@ -28,6 +29,7 @@ use crate::lent::{Answer, Lent};
 use crate::local::Local;
 use crate::mailbox::Queue;
 use crate::moment::{Moment, Patience};
+use crate::net::datagram::BoxedHandler;
 use crate::stop::Phase;
 use crate::timers::Timers;
 use crate::transfer::{self, Budget, Progress, Reads, Scratch, Stream};
@@ -55,6 +57,7 @@ pub(crate) struct Readiness<'s, K: Kernel, S: Service, const INPUT: usize = 6553
     scratch: Scratch<'s, INPUT>,
     /// Whether clients may wait at each listener. An edge-triggered kernel says so once.
     waiting: Vec<bool>,
+    datagrams: Datagrams,
     /// While descriptors are exhausted.
     backoff: Backoff,
     /// What is asked of the loop, beside what its streams bring.
@@ -109,6 +112,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             ready: Vec::new(),
             closed: Vec::new(),
             scratch: Scratch::new(&front.limits, counters),
+            datagrams: Datagrams::new(Vec::new()),
             backoff: Backoff::new(),
             inbox: Inbox::new(),
             attempts: HashMap::new(),
@@ -162,6 +166,12 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         self.cut_all(Connection::stop);
     }
 
+    /// Serves the kernel's UDP sockets too, with a handler for each.
+    pub(crate) fn with_datagrams(mut self, handlers: Vec<BoxedHandler>) -> Self {
+        self.datagrams = Datagrams::new(handlers);
+        self
+    }
+
     /// Serves until the server was stopped and every connection is over.
     pub(crate) fn run(&mut self) -> io::Result<()> {
         let mut events = self.kernel.events();
@@ -203,6 +213,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         // Before accepting: what they held, descriptors above all, can be had again.
         self.free();
         self.accept(now);
+        self.datagrams.serve(&self.kernel, self.scratch.counters);
         self.expire(now);
         self.free();
         Ok(self.heed_stop(now))
@@ -211,7 +222,8 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     /// How long the next wait may take at most.
     pub(crate) fn deadline(&self) -> Moment {
         let clients_wait = !self.backoff.is_waiting() && self.waiting.contains(&true);
-        if clients_wait || !self.ready.is_empty() || !self.inbox.may_sleep() {
+        let something_waits = clients_wait || self.datagrams.are_waiting();
+        if something_waits || !self.ready.is_empty() || !self.inbox.may_sleep() {
             return Moment::START;
         }
         self.timers.next().min(self.backoff.until()).min(self.drain_ends)
@@ -273,6 +285,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
                     *waiting = true;
                 }
             }
+            Ready::Datagrams(socket) => self.datagrams.have_come(socket),
         }
     }
 
@@ -587,6 +600,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
                 Phase::Draining => self.drain(now),
                 Phase::Stopped => {
                     self.kernel.close_listeners();
+                    self.datagrams.close(&mut self.kernel, self.scratch.counters, true);
                     self.cut_all(Connection::stop);
                 }
             }
@@ -627,6 +641,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             }
         }
         self.kernel.close_listeners();
+        self.datagrams.close(&mut self.kernel, self.scratch.counters, false);
         self.waiting.clear();
         self.backoff.succeed();
         let tokens: Vec<_> = self
