@@ -56,7 +56,7 @@ fn the_help_of_serve_shows_what_works_and_nothing_else() {
         let variable = format!("EVMUX_{}", option.replace('-', "_").to_uppercase());
         assert!(help.contains(&variable), "{variable}");
     }
-    for absent in ["--drain-delay", "--admin", "--trace", "sixteen", "json", "zlib", "udp:"] {
+    for absent in ["--drain-delay", "--admin", "--trace", "sixteen", "json", "zlib"] {
         assert!(!help.contains(absent), "{absent}");
     }
     for name in MODELS {
@@ -109,7 +109,9 @@ fn every_mistake_on_the_command_line_is_one_line_and_status_2() {
         &["serve", "--listen", "localhost:http"],
         &["serve", "--listen", "127.0.0.1:65536"],
         &["serve", "--listen", "::1:9000"],
-        &["serve", "--listen", "udp:127.0.0.1:9000"],
+        &["serve", "--service", "lines", "--listen", "udp:127.0.0.1:9000"],
+        &["serve", "--service", "blocks", "--listen", "udp:127.0.0.1:9000"],
+        &["serve", "--service", "busy", "--listen", "udp:127.0.0.1:9000"],
         &["serve", "--listen", "unix:"],
         &["serve", "--listen", ""],
         &["serve", "--model", "pool", "--threads", "0"],
@@ -152,6 +154,13 @@ fn the_sequential_model_takes_one_listener() {
     let two = ["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"];
     let line = refused(evmux(&[&["serve", "--model", "sequential"], two.as_slice()].concat()));
     assert!(line.contains("one address only"), "{line}");
+}
+
+#[test]
+fn a_service_of_streams_is_not_served_over_udp() {
+    let line = refused(evmux(&["serve", "--service", "lines", "--listen", "udp:127.0.0.1:0"]));
+    let why = "the service lines is not for UDP; upper, echo, discard, hello and time are";
+    assert!(line.contains(why), "{line}");
 }
 
 /// Options that concern some services or models only, with a value, and one that they do not

@@ -4,6 +4,7 @@
 mod binary;
 
 mod arguments;
+mod datagrams;
 mod log;
 mod options;
 mod serving;

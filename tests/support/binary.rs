@@ -133,7 +133,8 @@ impl Server {
             panic!("no ready line; status {}, stderr: {}", process.status(), log.rest());
         };
         let address = ready
-            .strip_prefix("evmux: listening on tcp ")
+            .strip_prefix("evmux: listening on ")
+            .and_then(|rest| rest.strip_prefix("tcp ").or(rest.strip_prefix("udp ")))
             .and_then(|rest| rest.split(' ').next())
             .and_then(|address| address.parse().ok());
         let address = address.unwrap_or_else(|| panic!("{ready:?} does not say where"));

@@ -6,9 +6,12 @@
 use std::io;
 use std::time::Duration;
 
-use evmux::services::{blocks, busy, discard, echo, greeting, hello, lines, once, time, upper};
+use evmux::services::{
+    blocks, busy, datagrams, discard, echo, greeting, hello, lines, once, time, upper,
+};
 use evmux::{
-    CloseReason, ListenOptions, LocalAddress, Server, Service, Snapshot, raise_descriptor_limit,
+    Address, CloseReason, DatagramHandler, ListenOptions, LocalAddress, Server, Service, Snapshot,
+    raise_descriptor_limit,
 };
 use log::{info, warn};
 
@@ -83,9 +86,28 @@ where
         builder = builder.max_connections(most);
     }
     for address in &options.listen {
-        builder = builder.listen(address.clone());
+        let address = address.clone();
+        builder = match (&address, datagram_handler(options)) {
+            (Address::Udp { .. }, Some(handler)) => builder.datagrams(address, handler),
+            _ => builder.listen(address),
+        };
     }
     builder.build()
+}
+
+/// The service for one UDP socket, if it is for datagrams.
+fn datagram_handler(options: &ServeOptions) -> Option<Box<dyn DatagramHandler + Send>> {
+    Some(match options.service {
+        Served::Upper => Box::new(datagrams::upper),
+        Served::Echo => Box::new(datagrams::echo),
+        Served::Discard => Box::new(datagrams::discard),
+        Served::Hello => match options.greeting.clone() {
+            Some(text) => Box::new(datagrams::greeting(text)),
+            None => Box::new(datagrams::hello),
+        },
+        Served::Time => Box::new(datagrams::time(clocks::local_time)),
+        Served::Lines | Served::Blocks | Served::Busy => return None,
+    })
 }
 
 /// Says on stdout where the server listens, without waiting for whoever reads that.

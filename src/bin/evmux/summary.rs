@@ -70,6 +70,13 @@ fn json(counted: &Snapshot) -> Value {
         "spent_budgets": counted.spent_budgets,
         "paused": counted.paused,
         "resumed": counted.resumed,
+        "datagrams_received": counted.datagrams_received,
+        "datagrams_sent": counted.datagrams_sent,
+        "datagrams_too_long": counted.datagrams_too_long,
+        "datagrams_truncated": counted.datagrams_truncated,
+        "datagrams_unsent": counted.datagrams_unsent,
+        "datagrams_panicked": counted.datagrams_panicked,
+        "datagrams_lost": counted.datagrams_lost,
     })
 }
 

@@ -84,6 +84,11 @@ impl Served {
         })
     }
 
+    /// Whether it can answer single datagrams.
+    fn answers_datagrams(self) -> bool {
+        matches!(self, Self::Upper | Self::Echo | Self::Discard | Self::Hello | Self::Time)
+    }
+
     /// Whether it waits for whole frames.
     fn is_framed(self) -> bool {
         matches!(self, Self::Lines | Self::Blocks | Self::Busy)
@@ -143,7 +148,8 @@ pub(super) struct Arguments {
     busy: Given,
 
     /// Where to listen, may be repeated: HOST:PORT or tcp:HOST:PORT, IPv6 in brackets, port 0 for
-    /// one that the system chooses; unix:PATH
+    /// one that the system chooses; unix:PATH; udp:HOST:PORT for the services upper, echo, discard,
+    /// hello and time, which answer each datagram with one
     #[arg(long, env = "EVMUX_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9000")]
     #[arg(help_heading = WHERE)]
     listen: Vec<Given>,
@@ -255,7 +261,7 @@ impl Arguments {
             model,
             threads: read(threads, |text| count(text, MOST_THREADS))?,
             reactors: read(reactors, |text| count(text, MOST_THREADS))?,
-            listen: addresses(self.listen, model)?,
+            listen: addresses(self.listen, model, service)?,
             backlog: self.backlog.read(|text| count(text, MOST_BACKLOG))? as u32,
             keep_alive: !self.no_keepalive.read(switch)?,
             max_connections: read(self.max_connections.and_then(Given::set), |text| {
@@ -290,18 +296,27 @@ fn model(text: &str) -> Result<Model, String> {
 }
 
 /// Where to listen, each address once or more.
-fn addresses(given: Vec<Given>, model: Model) -> Result<Vec<Address>, Usage> {
-    let given = Given::each(given);
-    if let (Model::Sequential, Some(second)) = (model, given.get(1)) {
-        return Err(second.wrong("the model sequential waits at one address only"));
+fn addresses(given: Vec<Given>, model: Model, service: Served) -> Result<Vec<Address>, Usage> {
+    let mut addresses = Vec::new();
+    let mut streams = 0;
+    for given in Given::each(given) {
+        let address =
+            given.read(|text| text.parse::<Address>().map_err(|why| why.problem.to_string()))?;
+        if matches!(address, Address::Udp { .. }) {
+            if !service.answers_datagrams() {
+                let name = service.name();
+                return Err(given.wrong(&format!(
+                    "the service {name} is not for UDP; upper, echo, discard, hello and time are"
+                )));
+            }
+        } else {
+            streams += 1;
+            if streams > 1 && model == Model::Sequential {
+                let why = "the model sequential waits at one address only, beside those of UDP";
+                return Err(given.wrong(why));
+            }
+        }
+        addresses.push(address);
     }
-    given.iter().map(|given| given.read(address)).collect()
-}
-
-fn address(text: &str) -> Result<Address, String> {
-    match text.parse::<Address>() {
-        Ok(address @ (Address::Tcp { .. } | Address::Unix(_))) => Ok(address),
-        Ok(Address::Udp { .. }) => Err("UDP is not served; give a TCP or Unix address".into()),
-        Err(why) => Err(why.problem.to_string()),
-    }
+    Ok(addresses)
 }
