@@ -91,7 +91,7 @@ fn work(jobs: &Mutex<Receiver<Job>>, handle: &Handle) {
 
 /// Slow on purpose.
 fn primes_below(number: u64) -> u64 {
-    let is_prime = |n: &u64| (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+    let is_prime = |n: &u64| (2..).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d));
     (2..number).filter(is_prime).count() as u64
 }
 
