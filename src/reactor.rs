@@ -159,6 +159,11 @@ impl<S: Service> Turn for Attended<'_, S> {
         if !self.readiness.turn_within(&mut self.events, patience)? {
             return Ok(Next::Finished);
         }
+        // There may be more events than one batch takes, and an edge-triggered loop outside would
+        // not be told of them again.
+        if self.events.iter().count() == self.events.capacity() {
+            return Ok(Next::Now);
+        }
         Ok(match self.readiness.deadline() {
             Moment::START => Next::Now,
             Moment::NEVER => Next::Event,

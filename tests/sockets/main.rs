@@ -9,6 +9,7 @@
 mod support;
 
 mod admission;
+mod attended;
 mod bytes;
 mod drain;
 mod exhaustion;
