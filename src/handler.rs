@@ -140,7 +140,8 @@ pub enum Flow {
     Wait,
     /// Send what was answered, then finish our side with a FIN, and go on receiving: the peer may
     /// still send. For who passes the end of one connection on to another. Nothing can be answered
-    /// after it; `Close` follows when there is nothing more to receive either.
+    /// after it. From [`Handler::end`] on, when there is nothing more to receive either, it is
+    /// `Close`.
     Finish,
     /// Send what was answered, then close in order: no answer is lost to a reset.
     Close,

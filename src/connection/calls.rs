@@ -207,6 +207,10 @@ impl<H: Handler> Connection<H> {
                 };
                 return self.flush(ending, limits, now);
             }
+            // Both sides have finished: nothing could ever happen to it any more.
+            Flow::Finish if self.end == End::Told => {
+                return self.flush(Ending::Finished, limits, now);
+            }
             Flow::Refuse(violation) => return self.refuse(violation, limits, now),
             Flow::Abort => return self.cut(Ending::Aborted),
             Flow::AtLeast(count) if count > limits.received() => {

@@ -13,6 +13,7 @@ mod attended;
 mod bytes;
 mod drain;
 mod exhaustion;
+mod finish;
 mod limits;
 mod memory;
 mod panics;
