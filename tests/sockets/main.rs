@@ -16,5 +16,6 @@ mod exhaustion;
 mod finish;
 mod limits;
 mod memory;
+mod outgoing;
 mod panics;
 mod turns;

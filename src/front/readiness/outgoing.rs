@@ -27,7 +27,7 @@ pub(super) struct Attempt {
 impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
     /// Begins to open a connection.
     pub(super) fn connect(&mut self, outgoing: Outgoing<S::Handler>, now: Moment) {
-        let Outgoing { targets, options, make } = outgoing;
+        let Outgoing { mut targets, options, make } = outgoing;
         let token = self.next_token();
         let address = match targets.front() {
             Some(Target::Inet(address)) => PeerAddress::from(*address),
@@ -38,10 +38,11 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
             self.front.gate.complain(now, || format!("no handler for {address}: it panicked"));
             return;
         };
+        targets.retain(|target| can_be_reached_from(target, options.source));
         let ends = now + Patience::new(options.timeout);
         let mut attempt = Attempt { targets, source: options.source, until: now, ends };
         let begun = loop {
-            let begun = self.begin(&mut attempt, now);
+            let begun = self.begin(&mut attempt, io::ErrorKind::AddrNotAvailable.into(), now);
             match begun.and_then(|stream| self.kernel.register(&stream, token).map(|()| stream)) {
                 Err(_) if !attempt.targets.is_empty() => {}
                 begun => break begun,
@@ -62,9 +63,14 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
         }
     }
 
-    /// Starts connecting to the next target that does not fail at once.
-    fn begin(&mut self, attempt: &mut Attempt, now: Moment) -> io::Result<K::Stream> {
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    /// Starts connecting to the next target that does not fail at once. If all do, that is what
+    /// the last one said; `last` when there is none.
+    fn begin(
+        &mut self,
+        attempt: &mut Attempt,
+        mut last: io::Error,
+        now: Moment,
+    ) -> io::Result<K::Stream> {
         while let Some(target) = attempt.targets.pop_front() {
             if now >= attempt.ends {
                 return Err(io::ErrorKind::TimedOut.into());
@@ -116,7 +122,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
             Err(error) => error,
         };
         let Some(mut attempt) = self.attempts.remove(&token.slot) else { return };
-        match self.begin(&mut attempt, now) {
+        match self.begin(&mut attempt, failure, now) {
             Ok(stream) => {
                 let old = std::mem::replace(&mut self.slots[token.slot as usize].stream, stream);
                 self.kernel.release(old, token, false);
@@ -125,11 +131,19 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
                 let _ = self.kernel.register(stream, token);
                 self.await_attempt(attempt, token);
             }
-            Err(_) => {
+            Err(error) => {
                 let slot = &mut self.slots[token.slot as usize];
-                slot.connection.unreachable(failure.kind());
+                slot.connection.unreachable(error.kind());
                 self.closed.push(token.slot);
             }
         }
+    }
+}
+
+/// Whether the families of both fit.
+fn can_be_reached_from(target: &Target, source: Option<SocketAddr>) -> bool {
+    match (target, source) {
+        (Target::Inet(target), Some(source)) => target.is_ipv4() == source.is_ipv4(),
+        _ => true,
     }
 }
