@@ -18,4 +18,7 @@ mod limits;
 mod memory;
 mod outgoing;
 mod panics;
+mod reactors;
+mod sharing;
 mod turns;
+mod unix;

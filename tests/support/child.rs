@@ -25,6 +25,7 @@ pub(crate) struct Plan {
     /// `echo`, `blocks`, `chatty` or `flood`.
     pub(crate) service: &'static str,
     pub(crate) threads: usize,
+    pub(crate) reactors: usize,
     /// 0 for the server's own default.
     pub(crate) max_connections: usize,
     pub(crate) max_frame: usize,
@@ -40,6 +41,7 @@ impl Plan {
             model,
             service,
             threads: 4,
+            reactors: 1,
             max_connections: 0,
             max_frame: 1 << 20,
             ulimit: "",
@@ -71,7 +73,8 @@ pub(crate) struct Counted {
 impl Child {
     #[track_caller]
     fn start(plan: Plan) -> Self {
-        let Plan { model, service, threads, max_connections, max_frame, ulimit, sigpipe } = plan;
+        let Plan { model, service, threads, reactors, max_connections, max_frame, .. } = plan;
+        let Plan { ulimit, sigpipe, .. } = plan;
         let limits = if ulimit.is_empty() { String::new() } else { format!("ulimit {ulimit} && ") };
         let mut process = Command::new("sh")
             .arg("-c")
@@ -80,7 +83,9 @@ impl Child {
             .args(["--ignored", "--exact", "support::child::is_here", "--nocapture"])
             .env(
                 VARIABLE,
-                format!("{model} {service} {threads} {max_connections} {max_frame} {sigpipe}"),
+                format!(
+                    "{model} {service} {threads} {reactors} {max_connections} {max_frame} {sigpipe}"
+                ),
             )
             // Large stacks and one heap: under a limit of memory it is the next thread that fails,
             // and not the next small allocation.
@@ -167,7 +172,7 @@ const PREFIX: &str = "child: ";
 fn is_here() {
     let Ok(plan) = env::var(VARIABLE) else { return };
     let plan: Vec<&str> = plan.split(' ').collect();
-    let [model, service, threads, max_connections, max_frame, sigpipe] = plan[..] else {
+    let [model, service, threads, reactors, max_connections, max_frame, sigpipe] = plan[..] else {
         panic!("not a plan: {plan:?}");
     };
     if sigpipe == "true" {
@@ -183,6 +188,7 @@ fn is_here() {
     let mut builder = Server::builder(move |_: &Peer| service())
         .model(model.parse().unwrap())
         .threads(threads.parse().unwrap())
+        .reactors(reactors.parse().unwrap())
         .limits(Limits::default().max_frame(max_frame.parse().unwrap()))
         .listen("127.0.0.1:0");
     if max_connections != "0" {

@@ -306,6 +306,10 @@ impl Handler for Watched {
         self.call("timer", &[Stage::Open, Stage::Ended], None);
         self.handler.timer(exchange)
     }
+    fn wake(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        self.call("wake", &[Stage::Open, Stage::Ended], None);
+        self.handler.wake(exchange)
+    }
     fn drain(&mut self, exchange: &mut Exchange<'_>) -> Flow {
         self.call("drain", &[Stage::Open, Stage::Ended], None);
         self.handler.drain(exchange)
