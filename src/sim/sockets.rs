@@ -106,7 +106,7 @@ impl World {
         self.tick();
         self.note(|| "the listeners are closed".into());
         self.listening = false;
-        self.drained_in = Some(self.turns);
+        self.sleeps_until_drain = Some(self.sleeps);
         let draining = self.stop.phase() == Phase::Draining;
         for listener in 0..self.listeners.len() {
             for client in std::mem::take(&mut self.listeners[listener].backlog) {

@@ -175,6 +175,7 @@ impl World {
             return error(libc::EIO);
         }
         self.turns_in_vain = 0;
+        self.sleeps += 1;
         let target = next.min(until);
         let millisecond = Duration::from_millis(1);
         if target == until && self.strikes(Fault::EarlyReturns, 2) {

@@ -54,9 +54,6 @@ enum Call {
     Drain,
 }
 
-/// In so many turns the loop has read what had come, however often it is interrupted.
-const UNTIL_TOLD: u64 = 10;
-
 /// How late a timer may come beside what the clock jumps: turns take time.
 const LATE: Duration = Duration::from_millis(200);
 
@@ -78,7 +75,7 @@ impl Watched<'_> {
         let mut world = self.world.borrow_mut();
         let length = exchange.received.len();
         world.note(|| format!("{call:?} of client {client}, {length} bytes"));
-        let (turns, drained_in) = (world.turns, world.drained_in);
+        let (sleeps, until_drain) = (world.sleeps, world.sleeps_until_drain);
         let never_full =
             world.options.limits.high > world.wires[client].client.script.answered().len();
         let wire = &mut world.wires[client];
@@ -102,7 +99,7 @@ impl Watched<'_> {
         } else if call == Call::Receive
             && never_full
             && !(seen.drained || seen.ended || seen.has_waited || seen.in_frame)
-            && drained_in.is_some_and(|turn| turns > turn.max(seen.turn) + UNTIL_TOLD)
+            && until_drain.is_some_and(|until| sleeps > until.max(seen.sleeps))
         {
             Some("it had nothing to do and was not told that the server goes away")
         } else if call == Call::Drain && seen.in_frame && !seen.waits && !end_received {
@@ -132,9 +129,9 @@ impl Watched<'_> {
         let client = self.client;
         let mut world = self.world.borrow_mut();
         world.note(|| format!("  {flow:?}, answered {} bytes", exchange.to_send.len()));
-        let turns = world.turns;
+        let sleeps = world.sleeps;
         let seen = &mut world.wires[client].seen;
-        (seen.in_call, seen.turn) = (false, turns);
+        (seen.in_call, seen.sleeps) = (false, sleeps);
         seen.consumed += exchange.received.consumed();
         seen.left = exchange.received.len();
         seen.timer = *exchange.timer;

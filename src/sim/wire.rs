@@ -58,8 +58,8 @@ pub(super) struct Seen {
     pub(super) timer: Moment,
     /// It was told that the server goes away.
     pub(super) drained: bool,
-    /// In which turn it was called last, and whether a frame had begun then.
-    pub(super) turn: u64,
+    /// How often the loop had slept when it was called last, and whether a frame had begun then.
+    pub(super) sleeps: u64,
     pub(super) in_frame: bool,
     /// Answered in the call that answered most.
     pub(super) largest_answer: usize,

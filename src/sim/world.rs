@@ -45,8 +45,10 @@ pub(super) struct World {
     pub(super) turns_in_vain: u32,
     pub(super) sleeps_in_vain: u32,
     pub(super) drained_at: Option<Moment>,
-    /// The turn in which the loop closed its listeners.
-    pub(super) drained_in: Option<u64>,
+    /// How often the loop has slept; it does so only when nobody can go on. And how often it had
+    /// when it closed its listeners.
+    pub(super) sleeps: u64,
+    pub(super) sleeps_until_drain: Option<u64>,
     pub(super) failure: Option<String>,
     /// The last things that happened, if they are to be told.
     pub(super) trace: Option<VecDeque<String>>,
@@ -104,7 +106,8 @@ impl World {
             turns_in_vain: 0,
             sleeps_in_vain: 0,
             drained_at: None,
-            drained_in: None,
+            sleeps: 0,
+            sleeps_until_drain: None,
             failure: None,
             trace: traced.then(VecDeque::new),
             draw: draw.branch(),
