@@ -140,6 +140,11 @@ impl Stream for SimStream {
         self.world.borrow().wires[self.client].reported_unread()
     }
 
+    fn queued(&self) -> usize {
+        let world = self.world.borrow();
+        world.wires[self.client].answered - world.wires[self.client].read
+    }
+
     fn error(&self) -> io::ErrorKind {
         let mut world = self.world.borrow_mut();
         let wire = &mut world.wires[self.client];
