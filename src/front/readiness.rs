@@ -22,8 +22,8 @@ use crate::connection::{Connection, Wants};
 use crate::counters::Counters;
 use crate::front::Front;
 use crate::front::datagrams::Datagrams;
-use crate::front::gate::{Backoff, Verdict};
-use crate::handler::{ConnectionId, Peer, PeerAddress, Service};
+use crate::front::gate::Backoff;
+use crate::handler::Service;
 use crate::kernel::{Kernel, Ready, Token};
 use crate::lent::{Answer, Lent};
 use crate::local::Local;
@@ -34,7 +34,9 @@ use crate::stop::Phase;
 use crate::timers::Timers;
 use crate::transfer::{self, Budget, Progress, Reads, Scratch, Stream};
 
+mod admission;
 mod crew;
+mod ending;
 mod messages;
 mod outgoing;
 
@@ -98,10 +100,6 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     const CALLS: u32 = 16;
     /// Accepts at one listener before the connections have their turn.
     const ACCEPTS: u32 = 64;
-    /// Rounds of accepting when the drain begins; clients that come faster for ever are not waited
-    /// for.
-    const LAST_ACCEPTS: u32 = 1024;
-
     pub(crate) fn new(front: &'s Front<'s, S>, kernel: K, counters: &'s Counters) -> Self {
         Self {
             waiting: vec![true; kernel.listeners()],
@@ -435,129 +433,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         }
     }
 
-    // ── accepting ────────────────────────────────────────────────────────────────────────────
-
-    fn accept(&mut self, now: Moment) {
-        if self.backoff.is_waiting() && now < self.backoff.until() {
-            return;
-        }
-        for listener in 0..self.waiting.len() {
-            for _ in 0..self.accepts {
-                if !self.waiting[listener] || !self.accept_one(listener, now) {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// One accept. False when it is not to be tried again in this turn.
-    fn accept_one(&mut self, listener: usize, now: Moment) -> bool {
-        let accepted = self.kernel.accept(listener);
-        let counters = self.scratch.counters;
-        match self.front.gate.judge(accepted, counters, now) {
-            Verdict::Serve((stream, address)) => {
-                self.can_accept();
-                self.welcome(stream, address, listener, now);
-            }
-            Verdict::TooMany((stream, _)) => {
-                self.can_accept();
-                self.kernel.refuse(stream, self.scratch.input());
-            }
-            Verdict::Next => {}
-            Verdict::Nobody => {
-                self.can_accept();
-                self.waiting[listener] = false;
-            }
-            Verdict::Exhausted => {
-                if self.kernel.refuse_one(listener) {
-                    counters.refused_descriptors.increment();
-                }
-                if !self.backoff.is_waiting() {
-                    self.listen(false);
-                    // From now on nothing is heard of any of them.
-                    self.waiting.fill(true);
-                }
-                self.note_starved();
-                self.backoff.fail(now);
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Accepting works, or works again.
-    fn can_accept(&mut self) {
-        if self.backoff.is_waiting() {
-            self.backoff.succeed();
-            self.listen(true);
-        }
-    }
-
-    fn listen(&mut self, interest: bool) {
-        for listener in 0..self.waiting.len() {
-            self.kernel.listen(listener, interest);
-        }
-    }
-
-    fn welcome(&mut self, stream: K::Stream, address: PeerAddress, listener: usize, now: Moment) {
-        self.take_in(stream, Peer::new(address, listener), now);
-    }
-
-    /// Serves a client that the gate has let in.
-    fn adopt(&mut self, stream: K::Stream, mut peer: Peer, now: Moment) {
-        let service = self.front.service;
-        let token = self.next_token();
-        peer.id = Some(self.id(token));
-        let handler = panic::catch_unwind(AssertUnwindSafe(|| service.handler(&peer)));
-        let handler = match handler {
-            Ok(handler) => self.kernel.register(&stream, token).map(|()| handler),
-            Err(_) => Err(io::Error::other("the service panicked")),
-        };
-        match handler {
-            Ok(handler) => {
-                self.insert(Connection::new(handler, now), stream, token);
-                self.scratch.counters.opened.increment();
-                self.call(token, now, Connection::open);
-                if self.seen >= Phase::Draining {
-                    self.drain_connection(token, now);
-                }
-            }
-            Err(error) => {
-                self.note_freed();
-                self.scratch.counters.refused_other.increment();
-                let problem = || format!("cannot serve {}: {error}", peer.address);
-                self.front.gate.complain(now, problem);
-                self.kernel.refuse(stream, self.scratch.input());
-            }
-        }
-    }
-
-    /// The token of the next connection to be inserted.
-    fn next_token(&mut self) -> Token {
-        self.generation = (self.generation + 1) % u32::MAX;
-        Token { slot: self.slots.vacant_key() as u32, generation: self.generation }
-    }
-
-    fn id(&self, token: Token) -> ConnectionId {
-        let Token { slot, generation } = token;
-        ConnectionId { reactor: self.reactor, slot, generation }
-    }
-
-    fn insert(&mut self, connection: Connection<S::Handler>, stream: K::Stream, token: Token) {
-        let generation = token.generation;
-        self.slots.insert(Slot {
-            connection,
-            stream,
-            generation,
-            in_ready: false,
-            connecting: false,
-        });
-        if let Some(queue) = &self.inbox.queue {
-            queue.note_open(self.id(token));
-        }
-    }
-
-    // ── time and the end ─────────────────────────────────────────────────────────────────────
+    // ── deadlines ─────────────────────────────────────────────────────────────────────
 
     fn expire(&mut self, now: Moment) {
         // Those that are due now, and not what they arm: a timer of zero would never end.
@@ -588,98 +464,6 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             });
         }
         self.due = due;
-    }
-
-    /// Looks whether the server is to end. False when it has.
-    fn heed_stop(&mut self, now: Moment) -> bool {
-        let phase = self.front.stop.phase();
-        if phase > self.seen {
-            self.seen = phase;
-            match phase {
-                Phase::Serving => {}
-                Phase::Draining => self.drain(now),
-                Phase::Stopped => {
-                    self.kernel.close_listeners();
-                    self.datagrams.close(&mut self.kernel, self.scratch.counters, true);
-                    self.cut_all(Connection::stop);
-                }
-            }
-        }
-        if self.seen == Phase::Serving {
-            return true;
-        }
-        if now >= self.drain_ends && !self.slots.is_empty() {
-            let open = self.slots.len();
-            self.cut_all(Connection::drain_timeout);
-            warn!("drain timeout: {open} connections were still open and are cut");
-        }
-        !self.slots.is_empty() || self.may_be_handed_clients()
-    }
-
-    /// Accepts everybody who waits, closes the listeners, and reads each connection once more: a
-    /// request that came before the drain is answered.
-    fn drain(&mut self, now: Moment) {
-        self.drain_ends = now + Patience::new(self.front.drain_timeout);
-        self.waiting.fill(true);
-        // That descriptors had run out is no reason not to try: some may be free by now.
-        self.can_accept();
-        for _ in 0..Self::LAST_ACCEPTS {
-            self.accept(now);
-            self.free();
-            if self.backoff.is_waiting() || !self.waiting.contains(&true) {
-                break;
-            }
-        }
-        // Whom there is no descriptor for is told so by a FIN, not by the reset of a listener
-        // that closes.
-        for listener in 0..self.waiting.len() {
-            for _ in 0..Self::LAST_ACCEPTS {
-                if !self.waiting[listener] || !self.kernel.refuse_one(listener) {
-                    break;
-                }
-                self.scratch.counters.refused_descriptors.increment();
-            }
-        }
-        self.kernel.close_listeners();
-        self.datagrams.close(&mut self.kernel, self.scratch.counters, false);
-        self.waiting.clear();
-        self.backoff.succeed();
-        let tokens: Vec<_> = self
-            .slots
-            .iter()
-            .map(|(slot, entry)| Token { slot: slot as u32, generation: entry.generation })
-            .collect();
-        for token in tokens {
-            self.drain_connection(token, now);
-        }
-        self.free();
-    }
-
-    fn drain_connection(&mut self, token: Token, now: Moment) {
-        let slot = &mut self.slots[token.slot as usize];
-        if slot.connection.is_closed() {
-            return;
-        }
-        if slot.connecting {
-            // It has nothing to finish.
-            slot.connection.stop();
-            self.closed.push(token.slot);
-            return;
-        }
-        let unread = slot.stream.unread();
-        self.call(token, now, |connection, lent| connection.drain(unread, lent));
-        self.blaming_handlers(|this| {
-            this.run_connection(token, Reads::UntilWouldBlock, false, now);
-        });
-    }
-
-    fn cut_all(&mut self, cut: impl Fn(&mut Connection<S::Handler>)) {
-        self.free();
-        for (index, slot) in &mut self.slots {
-            cut(&mut slot.connection);
-            self.closed.push(index as u32);
-        }
-        self.free();
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::counters::Totals;
 use crate::front::gate::Gate;
-use crate::handler::{Exchange, Flow, Handler};
+use crate::handler::{Exchange, Flow, Handler, Peer, PeerAddress};
 use crate::limits::Limits;
 use crate::local::{ConnectOptions, Local, Target};
 use crate::stop::Stop;

@@ -1,0 +1,145 @@
+//! Accepting: who comes in, from the queue of a listener to a slot of the loop.
+
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+
+use crate::connection::Connection;
+use crate::front::gate::Verdict;
+use crate::front::readiness::{Readiness, Slot};
+use crate::handler::{ConnectionId, Peer, PeerAddress, Service};
+use crate::kernel::{Kernel, Token};
+use crate::moment::Moment;
+use crate::stop::Phase;
+
+impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
+    pub(super) fn accept(&mut self, now: Moment) {
+        if self.backoff.is_waiting() && now < self.backoff.until() {
+            return;
+        }
+        for listener in 0..self.waiting.len() {
+            for _ in 0..self.accepts {
+                if !self.waiting[listener] || !self.accept_one(listener, now) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// One accept. False when it is not to be tried again in this turn.
+    pub(super) fn accept_one(&mut self, listener: usize, now: Moment) -> bool {
+        let accepted = self.kernel.accept(listener);
+        let counters = self.scratch.counters;
+        match self.front.gate.judge(accepted, counters, now) {
+            Verdict::Serve((stream, address)) => {
+                self.can_accept();
+                self.welcome(stream, address, listener, now);
+            }
+            Verdict::TooMany((stream, _)) => {
+                self.can_accept();
+                self.kernel.refuse(stream, self.scratch.input());
+            }
+            Verdict::Next => {}
+            Verdict::Nobody => {
+                self.can_accept();
+                self.waiting[listener] = false;
+            }
+            Verdict::Exhausted => {
+                if self.kernel.refuse_one(listener) {
+                    counters.refused_descriptors.increment();
+                }
+                if !self.backoff.is_waiting() {
+                    self.listen(false);
+                    // From now on nothing is heard of any of them.
+                    self.waiting.fill(true);
+                }
+                self.note_starved();
+                self.backoff.fail(now);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Accepting works, or works again.
+    pub(super) fn can_accept(&mut self) {
+        if self.backoff.is_waiting() {
+            self.backoff.succeed();
+            self.listen(true);
+        }
+    }
+
+    pub(super) fn listen(&mut self, interest: bool) {
+        for listener in 0..self.waiting.len() {
+            self.kernel.listen(listener, interest);
+        }
+    }
+
+    pub(super) fn welcome(
+        &mut self,
+        stream: K::Stream,
+        address: PeerAddress,
+        listener: usize,
+        now: Moment,
+    ) {
+        self.take_in(stream, Peer::new(address, listener), now);
+    }
+
+    /// Serves a client that the gate has let in.
+    pub(super) fn adopt(&mut self, stream: K::Stream, mut peer: Peer, now: Moment) {
+        let service = self.front.service;
+        let token = self.next_token();
+        peer.id = Some(self.id(token));
+        let handler = panic::catch_unwind(AssertUnwindSafe(|| service.handler(&peer)));
+        let handler = match handler {
+            Ok(handler) => self.kernel.register(&stream, token).map(|()| handler),
+            Err(_) => Err(io::Error::other("the service panicked")),
+        };
+        match handler {
+            Ok(handler) => {
+                self.insert(Connection::new(handler, now), stream, token);
+                self.scratch.counters.opened.increment();
+                self.call(token, now, Connection::open);
+                if self.seen >= Phase::Draining {
+                    self.drain_connection(token, now);
+                }
+            }
+            Err(error) => {
+                self.note_freed();
+                self.scratch.counters.refused_other.increment();
+                let problem = || format!("cannot serve {}: {error}", peer.address);
+                self.front.gate.complain(now, problem);
+                self.kernel.refuse(stream, self.scratch.input());
+            }
+        }
+    }
+
+    /// The token of the next connection to be inserted.
+    pub(super) fn next_token(&mut self) -> Token {
+        self.generation = (self.generation + 1) % u32::MAX;
+        Token { slot: self.slots.vacant_key() as u32, generation: self.generation }
+    }
+
+    pub(super) fn id(&self, token: Token) -> ConnectionId {
+        let Token { slot, generation } = token;
+        ConnectionId { reactor: self.reactor, slot, generation }
+    }
+
+    pub(super) fn insert(
+        &mut self,
+        connection: Connection<S::Handler>,
+        stream: K::Stream,
+        token: Token,
+    ) {
+        let generation = token.generation;
+        self.slots.insert(Slot {
+            connection,
+            stream,
+            generation,
+            in_ready: false,
+            connecting: false,
+        });
+        if let Some(queue) = &self.inbox.queue {
+            queue.note_open(self.id(token));
+        }
+    }
+}
