@@ -2,6 +2,7 @@
 //! the descriptor readable.
 
 use std::cell::RefCell;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -199,6 +200,25 @@ fn another_thread_makes_the_descriptor_readable() {
             assert_eq!(attended.settle(), Next::Event);
             attended.client.expect(b"w");
             thread.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_loop_that_waits_for_edges_misses_nothing() {
+    attend(|mut attended| {
+        let mut outer = mio::Poll::new().unwrap();
+        let descriptor = attended.reactor.as_raw_fd();
+        let mut source = mio::unix::SourceFd(&descriptor);
+        outer.registry().register(&mut source, mio::Token(0), mio::Interest::READABLE).unwrap();
+        let mut events = mio::Events::with_capacity(1);
+        for text in [&b"a"[..], b"m"].repeat(100) {
+            attended.client.send(text);
+            outer.poll(&mut events, Some(PATIENCE)).unwrap();
+            assert!(!events.is_empty(), "it was not told");
+            attended.settle();
+            let count = if text == b"m" { MANY } else { 1 };
+            attended.client.expect(&text.repeat(count));
         }
     });
 }
