@@ -147,3 +147,8 @@ pub use sys::raise_descriptor_limit;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+// And those in docs/embedding.md, one of which needs the simulation.
+#[cfg(all(doctest, feature = "sim"))]
+#[doc = include_str!("../docs/embedding.md")]
+struct Embedding;
