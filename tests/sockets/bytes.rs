@@ -18,13 +18,16 @@ every_front_end! {
     a_client_in_lock_step_is_answered_within_the_smallest_limits,
     a_frame_of_a_megabyte_comes_back,
     eight_megabytes_half_closed_come_back_whole,
-    an_answer_that_the_socket_does_not_take_at_once_is_sent_whole,
     a_half_open_connection_is_still_sent_to,
     a_client_that_finishes_at_once_gets_an_end_and_no_reset,
     a_greeting_reaches_a_client_that_talks_all_the_time,
     a_last_answer_is_not_lost_to_what_the_client_sent_behind_it,
     a_reset_in_mid_answer_ends_that_connection_alone,
     clients_that_come_and_go_leave_nothing_behind,
+}
+
+at_once! { Model::ALL;
+    an_answer_that_the_socket_does_not_take_at_once_is_sent_whole,
 }
 
 front_ends! { several clients at a time:

@@ -15,18 +15,21 @@ use crate::support::{Client, assert_bytes, eventually, pattern, prepare, serve, 
 every_front_end! {
     a_request_that_races_the_drain_is_answered,
     clients_in_the_backlog_are_served,
-    a_slow_reader_gets_everything,
-    a_begun_frame_gets_its_answer,
     an_idle_connection_gets_an_end_and_no_reset,
     a_handler_may_take_its_time,
-    the_drain_timeout_cuts_what_is_left,
     a_drain_timeout_of_zero_cuts_at_once,
-    a_second_stop_cuts_at_once,
-    a_server_without_clients_ends_soon,
-    a_server_whose_threads_have_long_waited_ends_soon,
     a_stopped_server_is_not_listening,
     a_server_that_was_dropped_has_ended,
     a_stop_before_the_start_is_heeded,
+}
+
+at_once! { Model::ALL;
+    a_slow_reader_gets_everything,
+    a_begun_frame_gets_its_answer,
+    the_drain_timeout_cuts_what_is_left,
+    a_second_stop_cuts_at_once,
+    a_server_without_clients_ends_soon,
+    a_server_whose_threads_have_long_waited_ends_soon,
 }
 
 front_ends! { several clients at a time:

@@ -8,9 +8,9 @@ use evmux::Model;
 
 use crate::support::child::Plan;
 use crate::support::handlers::flood;
-use crate::support::{Child, Client, assert_bytes, eventually, pattern};
+use crate::support::{Child, Client, SEVERAL_CLIENTS, assert_bytes, eventually, pattern};
 
-front_ends! { several clients at a time:
+at_once! { SEVERAL_CLIENTS;
     at_the_limit_of_connections_nothing_spins_and_the_old_are_served,
     without_descriptors_nothing_spins_and_the_waiting_are_served_later,
 }

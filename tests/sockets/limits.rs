@@ -16,6 +16,9 @@ every_front_end! {
     an_overlong_frame_loses_no_earlier_answer,
     an_overlong_frame_loses_no_earlier_answer_to_a_client_that_reads_last,
     an_overlong_frame_is_refused_whatever_stands_behind_it,
+}
+
+at_once! { Model::ALL;
     an_idle_connection_is_closed_in_its_window,
     a_connection_that_never_said_a_word_is_closed_in_its_window,
     a_waiting_handler_does_not_keep_an_idle_connection_open,

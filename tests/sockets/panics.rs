@@ -15,11 +15,14 @@ every_front_end! {
     a_panic_in_open_ends_that_connection_alone,
     a_panic_in_receive_ends_that_connection_alone,
     a_panic_in_end_ends_that_connection_alone,
-    a_panic_in_room_ends_that_connection_alone,
     a_panic_in_timer_ends_that_connection_alone,
     a_panic_in_drain_ends_that_connection_alone,
     a_panic_in_closed_harms_nobody,
     a_service_that_panics_refuses_that_client_alone,
+}
+
+at_once! { Model::ALL;
+    a_panic_in_room_ends_that_connection_alone,
 }
 
 /// More often than a pool has threads, none of which may be lost.

@@ -49,6 +49,41 @@ macro_rules! front_ends {
     };
 }
 
+/// As `every_front_end`, for claims that mostly wait: the models wait at the same time, in one
+/// test.
+macro_rules! at_once {
+    ($models:expr; $($claim:ident,)+) => {
+        $(mod $claim {
+            use super::*;
+
+            #[test]
+            fn under_each_model() {
+                crate::support::at_once(&$models, super::$claim);
+            }
+        })+
+    };
+}
+
+/// The models that serve several clients at a time.
+pub(crate) const SEVERAL_CLIENTS: [Model; 4] =
+    [Model::Threads, Model::Pool, Model::Poll, Model::Epoll];
+
+/// Of a panic in a claim, the name of the thread says the model.
+#[track_caller]
+pub(crate) fn at_once(models: &[Model], claim: fn(Model)) {
+    let failed: Vec<&Model> = thread::scope(|scope| {
+        let threads: Vec<_> = models
+            .iter()
+            .map(|model| {
+                let thread = thread::Builder::new().name(model.name().into());
+                (model, thread.spawn_scoped(scope, || claim(*model)).unwrap())
+            })
+            .collect();
+        threads.into_iter().filter_map(|(model, it)| it.join().is_err().then_some(model)).collect()
+    });
+    assert!(failed.is_empty(), "it does not hold under {failed:?}");
+}
+
 /// Serves `make`'s handlers under `model` on a free port.
 #[track_caller]
 pub(crate) fn serve<F, H>(model: Model, make: F) -> Served
