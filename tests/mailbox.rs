@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -99,6 +100,47 @@ fn messages_reach_their_connection_and_no_other_under_epoll() {
 #[test]
 fn messages_reach_their_connection_and_no_other_under_poll() {
     messages_reach_their_connection_and_no_other(Model::Poll);
+}
+
+fn a_service_may_speak_to_the_connection_that_it_makes_a_handler_for(model: Model) {
+    let mailbox = Mailbox::new().unwrap();
+    let handle = mailbox.handle();
+    let (tell, refused) = mpsc::channel();
+    let (made, tell) = (AtomicUsize::new(0), std::sync::Mutex::new(tell));
+    let for_service = handle.clone();
+    let service = move |peer: &Peer| {
+        let id = peer.id.unwrap();
+        for_service.wake(id).unwrap();
+        if made.fetch_add(1, Ordering::Relaxed) == 1 {
+            tell.lock().unwrap().send(id).unwrap();
+            // Without a word: this is no failure.
+            std::panic::resume_unwind(Box::new("the second is not served"));
+        }
+        Known
+    };
+    let builder = Server::builder(service).model(model).mailbox(mailbox).listen("127.0.0.1:0");
+    let server = builder.build().unwrap().start().unwrap();
+    let address = server.local_addresses()[0].socket_addr().unwrap();
+    let connect = || {
+        let client = TcpStream::connect(address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        client
+    };
+    expect(&mut connect(), b"woken");
+    assert_eq!(connect().read(&mut [0; 1]).unwrap(), 0);
+    let id = refused.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(handle.wake(id), Err(PostError::Stale(())));
+    expect(&mut connect(), b"woken");
+}
+
+#[test]
+fn a_service_may_speak_to_the_connection_that_it_makes_a_handler_for_under_epoll() {
+    a_service_may_speak_to_the_connection_that_it_makes_a_handler_for(Model::Epoll);
+}
+
+#[test]
+fn a_service_may_speak_to_the_connection_that_it_makes_a_handler_for_under_poll() {
+    a_service_may_speak_to_the_connection_that_it_makes_a_handler_for(Model::Poll);
 }
 
 #[test]

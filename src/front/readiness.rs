@@ -417,9 +417,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             let reason = slot.connection.close_reason();
             let cut = reason.is_some_and(|reason| reason.is_cut());
             self.kernel.release(slot.stream, token, cut);
-            if let Some(queue) = &self.inbox.queue {
-                queue.note_closed(index as usize);
-            }
+            self.forget(token);
             if !slot.connecting
                 && let Some(reason) = reason
             {

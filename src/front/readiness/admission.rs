@@ -104,6 +104,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
                 }
             }
             Err(error) => {
+                self.forget(token);
                 self.note_freed();
                 self.scratch.counters.refused_other.increment();
                 let problem = || format!("cannot serve {}: {error}", peer.address);
@@ -113,10 +114,22 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
         }
     }
 
-    /// The token of the next connection to be inserted.
+    /// The token of the next connection to be inserted. Its service may name it to other threads,
+    /// and those may speak to it, before it is: what they say is read only afterwards.
     pub(super) fn next_token(&mut self) -> Token {
         self.generation = (self.generation + 1) % u32::MAX;
-        Token { slot: self.slots.vacant_key() as u32, generation: self.generation }
+        let token = Token { slot: self.slots.vacant_key() as u32, generation: self.generation };
+        if let Some(queue) = &self.inbox.queue {
+            queue.note_open(self.id(token));
+        }
+        token
+    }
+
+    /// The connection of `token` is gone, or will not be.
+    pub(super) fn forget(&self, token: Token) {
+        if let Some(queue) = &self.inbox.queue {
+            queue.note_closed(token.slot as usize);
+        }
     }
 
     pub(super) fn id(&self, token: Token) -> ConnectionId {
@@ -138,8 +151,5 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
             in_ready: false,
             connecting: false,
         });
-        if let Some(queue) = &self.inbox.queue {
-            queue.note_open(self.id(token));
-        }
     }
 }

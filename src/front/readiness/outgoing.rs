@@ -35,6 +35,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
         };
         let peer = Peer { id: Some(self.id(token)), ..Peer::new(address, Peer::OUTGOING) };
         let Ok(handler) = panic::catch_unwind(AssertUnwindSafe(|| make(&peer))) else {
+            self.forget(token);
             self.front.gate.complain(now, || format!("no handler for {address}: it panicked"));
             return;
         };
@@ -56,6 +57,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
                 self.await_attempt(attempt, token);
             }
             Err(error) => {
+                self.forget(token);
                 let mut handler = handler;
                 let reason = CloseReason::Unreachable(error.kind());
                 let _ = panic::catch_unwind(AssertUnwindSafe(move || handler.closed(&reason)));
