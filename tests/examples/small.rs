@@ -1,6 +1,8 @@
 //! The examples that a few lines of talk try out.
 
-use crate::running::Example;
+use std::net::UdpSocket;
+
+use crate::running::{Example, PATIENCE};
 
 #[test]
 fn echo_answers_under_each_model() {
@@ -23,6 +25,24 @@ fn uppercase_refuses_a_line_that_is_too_long_behind_the_answers_before_it() {
     client.say("more\n");
     client.say(&"x".repeat(1025));
     client.hear_last("AND MORE\n");
+}
+
+#[test]
+fn udp_answers_datagrams_beside_a_stream() {
+    let mut example = Example::start("udp");
+    let line = example.line();
+    let address = line.strip_prefix("listening on udp ").unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.send_to(b"hello", address).unwrap();
+    let mut answer = [0; 100];
+    let length = socket.recv(&mut answer).unwrap();
+    let expected = format!("5 bytes from {}\n", socket.local_addr().unwrap());
+    assert_eq!(answer[..length], *expected.as_bytes());
+
+    let mut client = example.connect();
+    client.say("hello");
+    client.hear("hello");
 }
 
 #[test]
