@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use evmux::{CloseReason, Limits, Model};
+use evmux::{CloseReason, Limits, Model, Peer};
 
 use crate::support::handlers::{
     Blocks, Echo, Flood, Hello, LastWords, Panicking, Sixteen, block, flood,
 };
-use crate::support::{Client, assert_bytes, pattern, serve, serve_within};
+use crate::support::{
+    Client, assert_bytes, listener_with_small_buffers, pattern, prepare, serve, serve_within,
+};
 
 every_front_end! {
     what_goes_in_comes_out,
@@ -22,6 +24,7 @@ every_front_end! {
     a_client_that_finishes_at_once_gets_an_end_and_no_reset,
     a_greeting_reaches_a_client_that_talks_all_the_time,
     a_last_answer_is_not_lost_to_what_the_client_sent_behind_it,
+    a_long_last_answer_reaches_a_client_that_sends_everything_first,
     a_reset_in_mid_answer_ends_that_connection_alone,
     clients_that_come_and_go_leave_nothing_behind,
 }
@@ -176,7 +179,7 @@ fn a_greeting_reaches_a_client_that_talks_all_the_time(model: Model) {
 }
 
 fn a_last_answer_is_not_lost_to_what_the_client_sent_behind_it(model: Model) {
-    let served = serve(model, |_| Sixteen);
+    let served = serve(model, |_| Sixteen(b"farewell".to_vec()));
     let mut client = served.connect();
     // It sends everything before it reads anything; and what comes after our FIN is no reason for
     // a reset either.
@@ -185,6 +188,20 @@ fn a_last_answer_is_not_lost_to_what_the_client_sent_behind_it(model: Model) {
     client.expect_end();
     client.send(b"and another thing");
     client.finish();
+    assert_eq!(served.closed(1), [CloseReason::Served]);
+}
+
+/// Nobody would go on if the server read no more than it has to.
+fn a_long_last_answer_reaches_a_client_that_sends_everything_first(model: Model) {
+    let answer = pattern(1 << 20);
+    let last_words = answer.clone();
+    let listener = listener_with_small_buffers();
+    let make = move |_: &Peer| Sixteen(last_words.clone());
+    let served = prepare(model, make, |builder| builder.listener(listener)).start();
+    let mut client = Client::with_small_buffer(served.address);
+    client.send(&pattern(16 << 20));
+    client.finish();
+    assert_bytes(&client.rest(), &answer);
     assert_eq!(served.closed(1), [CloseReason::Served]);
 }
 

@@ -1,6 +1,6 @@
 //! Without descriptors, without threads, with a deadly signal: in a process of its own.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use evmux::Model;
 
 use crate::support::child::Plan;
 use crate::support::handlers::flood;
-use crate::support::{Child, Client, SEVERAL_CLIENTS, assert_bytes, eventually, pattern};
+use crate::support::{Child, Client, PATIENCE, SEVERAL_CLIENTS, assert_bytes, eventually, pattern};
 
 at_once! { SEVERAL_CLIENTS;
     at_the_limit_of_connections_nothing_spins_and_the_old_are_served,
@@ -35,7 +35,7 @@ fn two_hundred_clients(model: Model, max_connections: usize) -> (Child, Vec<Clie
         .map(|_| {
             let mut client = child.connect();
             // A refused one may be gone already.
-            let _ = std::io::Write::write(&mut client.stream, b"x");
+            let _ = client.stream.write(b"x");
             client
         })
         .collect();
@@ -47,7 +47,7 @@ fn answered(clients: Vec<Client>, patience: Duration) -> (Vec<Client>, Vec<Clien
     clients.into_iter().partition(|client| {
         client.stream.set_read_timeout(Some(patience)).unwrap();
         let answer = (&client.stream).read(&mut [0; 10]);
-        client.stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+        client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         matches!(answer, Ok(1))
     })
 }
@@ -76,7 +76,7 @@ fn at_the_limit_of_connections_nothing_spins_and_the_old_are_served(model: Model
     old.truncate(20);
     eventually("twelve new ones are served", || {
         let mut client = child.connect();
-        let _ = std::io::Write::write(&mut client.stream, b"x");
+        let _ = client.stream.write(b"x");
         old.extend(answered(vec![client], Duration::from_secs(5)).0);
         old.len() == 32
     });
@@ -115,7 +115,7 @@ fn a_thread_that_cannot_be_made_is_not_the_end(model: Model) {
     let clients = (0..100)
         .map(|_| {
             let mut client = child.connect();
-            let _ = std::io::Write::write(&mut client.stream, b"x");
+            let _ = client.stream.write(b"x");
             client
         })
         .collect();
@@ -126,7 +126,7 @@ fn a_thread_that_cannot_be_made_is_not_the_end(model: Model) {
     old.truncate(5);
     eventually("a new client is served", || {
         let mut client = child.connect();
-        let _ = std::io::Write::write(&mut client.stream, b"x");
+        let _ = client.stream.write(b"x");
         !answered(vec![client], Duration::from_secs(5)).0.is_empty()
     });
     assert_served(&mut old);

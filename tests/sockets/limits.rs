@@ -1,5 +1,6 @@
 //! Everything has a limit, and reaching one loses nothing that was within it.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use evmux::{Builder, CloseReason, Limits, Model, Violation};
 
 use crate::support::handlers::{Blocks, Echo, Flood, Hello, Never, block, flood};
 use crate::support::{
-    Client, Served, assert_bytes, listener_with_small_buffers, pattern, prepare, serve,
+    Client, PATIENCE, Served, assert_bytes, listener_with_small_buffers, pattern, prepare, serve,
     serve_within,
 };
 
@@ -303,11 +304,8 @@ fn a_peer_that_trickles_after_our_end_is_let_go(model: Model) {
     let mut writer = client.split();
     thread::scope(|scope| {
         scope.spawn(move || {
-            use std::io::Write;
             // Until the server has closed at last, and answers with a reset.
-            while writer.stream.write_all(b"x").is_ok()
-                && start.elapsed() < crate::support::PATIENCE
-            {
+            while writer.stream.write_all(b"x").is_ok() && start.elapsed() < PATIENCE {
                 thread::sleep(Duration::from_millis(20));
             }
         });
@@ -326,7 +324,7 @@ fn a_peer_that_trickles_out_the_last_answer_is_cut_at_last(model: Model) {
         let mut taken = 0;
         let mut piece = [0; 2000];
         loop {
-            match std::io::Read::read(&mut client.stream, &mut piece) {
+            match client.stream.read(&mut piece) {
                 Ok(count) if count > 0 => taken += count,
                 other => {
                     assert!(other.is_err() && taken < 900_000, "{other:?} after {taken} bytes");

@@ -8,7 +8,9 @@ use evmux::{CloseReason, Limits, Model};
 use crate::support::handlers::{
     Blocks, Chatty, Echo, Heartbeat, Hold, Later, Never, Spinner, Stopping, block,
 };
-use crate::support::{Client, assert_bytes, comes_to_rest, pattern, serve, serve_within};
+use crate::support::{
+    Client, assert_bytes, comes_to_rest, eventually, pattern, serve, serve_within,
+};
 
 every_front_end! {
     urgent_data_does_not_hide_what_stands_behind_it,
@@ -155,8 +157,7 @@ fn a_paused_connection_whose_peer_is_gone_is_over(model: Model) {
     let served = serve(model, |_| Never);
     let mut client = served.connect();
     client.send(b"x");
-    let received = || served.counters().bytes_received == 1;
-    crate::support::eventually("the byte is received", received);
+    eventually("the byte is received", || served.counters().bytes_received == 1);
     client.reset();
     assert_eq!(served.closed(1), [CloseReason::Reset]);
 }

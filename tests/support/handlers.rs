@@ -118,14 +118,14 @@ impl Handler for Hello {
 }
 
 /// Sixteen bytes in, a farewell out, whatever stands behind them.
-pub(crate) struct Sixteen;
+pub(crate) struct Sixteen(pub(crate) Vec<u8>);
 
 impl Handler for Sixteen {
     fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
         if exchange.received.len() < 16 {
             return Flow::AtLeast(16);
         }
-        exchange.to_send.append(b"farewell");
+        exchange.to_send.append(&self.0);
         Flow::Close
     }
 }

@@ -129,6 +129,8 @@ where
     F: Fn(&Peer) -> H + Send + Sync + 'static,
     H: Handler + 'static,
 {
+    // Both ends of each connection are in this process, and so are the other tests.
+    evmux::raise_descriptor_limit().unwrap();
     let watch = Arc::new(Watch::default());
     let make = move |peer: &Peer| Box::new(make(peer)) as Box<dyn Handler>;
     let service = Watching { make: Box::new(make), watch: Arc::clone(&watch) };
