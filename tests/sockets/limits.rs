@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use evmux::{Builder, CloseReason, Limits, Model, Violation};
 
-use crate::support::handlers::{Blocks, Echo, Flood, Hello, Never, block, flood};
+use crate::support::handlers::{Blocks, Echo, Flood, Hello, Lines, Never, block, flood};
 use crate::support::{
     Client, PATIENCE, Served, assert_bytes, listener_with_small_buffers, pattern, prepare, serve,
     serve_within,
@@ -30,6 +30,7 @@ at_once! { Model::ALL;
     a_peer_that_takes_nothing_is_not_kept_longer_than_an_idle_one,
     a_peer_that_takes_nothing_after_its_end_is_cut,
     a_frame_that_trickles_in_is_closed_as_incomplete,
+    a_line_that_trickles_in_is_closed_as_incomplete,
     each_frame_has_its_own_time,
     the_frame_clock_stands_still_while_the_peer_does_not_read,
     a_peer_that_stays_silent_after_our_end_is_let_go,
@@ -224,26 +225,46 @@ fn a_peer_that_takes_nothing_after_its_end_is_cut(model: Model) {
 // ── frames ───────────────────────────────────────────────────────────────────────────────────────
 
 fn a_frame_that_trickles_in_is_closed_as_incomplete(model: Model) {
-    let limits = Limits::default().frame_timeout(Some(IDLE));
-    let served = serve_within(model, limits, |_| Blocks);
+    let served = serve_within(model, frames_in_time(), |_| Blocks);
     let mut client = served.connect();
     client.ask(&block(b"good"));
+    trickles(&served, client, &1000_u32.to_be_bytes());
+}
+
+fn a_line_that_trickles_in_is_closed_as_incomplete(model: Model) {
+    let served = serve_within(model, frames_in_time(), |_| Lines);
+    let mut client = served.connect();
+    client.ask(b"good\n");
+    trickles(&served, client, b"not ");
+}
+
+const FRAME: Duration = Duration::from_millis(500);
+
+fn frames_in_time() -> Limits {
+    Limits::default().frame_timeout(Some(FRAME))
+}
+
+/// Begins a frame with `head` and goes on with a byte now and then, until the server has enough.
+#[track_caller]
+fn trickles(served: &Served, mut client: Client, head: &[u8]) {
     let start = Instant::now();
-    client.send(&1000_u32.to_be_bytes());
+    client.send(head);
     let mut writer = client.split();
     thread::scope(|scope| {
         scope.spawn(move || {
             // The whole frame would take 20 s.
-            for _ in 0..50 {
-                writer.send(b"x");
+            for _ in 0..150 {
+                if writer.stream.write_all(b"x").is_err() {
+                    return;
+                }
                 thread::sleep(Duration::from_millis(20));
             }
         });
         client.expect_end();
-        assert!(start.elapsed() >= IDLE);
-        assert!(start.elapsed() <= 2 * IDLE + Duration::from_secs(1));
+        assert!(start.elapsed() >= FRAME);
+        assert!(start.elapsed() <= 2 * FRAME + Duration::from_secs(1));
+        client.finish();
     });
-    drop(client);
     assert_eq!(served.closed(1), [CloseReason::Incomplete]);
 }
 

@@ -56,6 +56,19 @@ pub(crate) fn block(payload: &[u8]) -> Vec<u8> {
     [&(payload.len() as u32).to_be_bytes(), payload].concat()
 }
 
+/// Lines, each answered with itself. It looks at every byte that comes, where [`Blocks`] is called
+/// when a frame is whole.
+pub(crate) struct Lines;
+
+impl Handler for Lines {
+    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        while let Some(end) = exchange.received.iter().position(|byte| *byte == b'\n') {
+            exchange.to_send.append_received(&mut exchange.received, end + 1);
+        }
+        Flow::Continue
+    }
+}
+
 /// Eight bytes are a number; as many bytes of the pattern are the answer, and then the end.
 #[derive(Default)]
 pub(crate) struct Flood {
