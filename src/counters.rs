@@ -9,10 +9,19 @@ use std::array;
 use std::ops::{Add, AddAssign, Deref};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use slab::Slab;
 
+use crate::connection::Connection;
+use crate::handler::Handler;
 use crate::limits::CloseReason;
+use crate::moment::Moment;
+
+mod distribution;
+
+pub use distribution::Distribution;
+use distribution::Tally;
 
 /// A number that one thread counts up and any thread may read.
 #[derive(Debug, Default)]
@@ -26,11 +35,23 @@ impl Counter {
 
     #[inline]
     pub(crate) fn add(&self, count: u64) {
-        // There is one writer, so nothing can come between the load and the store.
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+        // What all this counting costs is measured against a build that does not (`make cost`).
+        if cfg!(not(evmux_bare)) {
+            // There is one writer, so nothing can come between the load and the store.
+            self.0.store(self.value().wrapping_add(count), Ordering::Relaxed);
+        }
     }
 
-    fn value(&self) -> u64 {
+    /// For what rises and falls.
+    #[inline]
+    pub(crate) fn set(&self, value: u64) {
+        if cfg!(not(evmux_bare)) {
+            self.0.store(value, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -46,6 +67,17 @@ macro_rules! numbers {
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)+
             closed: [Counter; CloseReason::LABELS.len()],
+            turn_micros: Tally,
+            lag_micros: Tally,
+            events: Tally,
+            /// Of a readiness loop: since when it has not waited, in nanoseconds of the server's
+            /// clock and one more; 0 while it waits.
+            awake: Counter,
+            /// When `paused_connections` changed last, in nanoseconds.
+            pauses_changed: Counter,
+            /// Of a readiness loop: its slots, used and free, and those on its ready list.
+            pub(crate) slots: Counter,
+            pub(crate) ready: Counter,
         }
 
         impl Counters {
@@ -53,7 +85,16 @@ macro_rules! numbers {
                 // The closed ones first: read the other way round, one that was opened and closed
                 // meanwhile would be closed but not opened.
                 let closed = array::from_fn(|index| self.closed[index].value());
-                Snapshot { closed, $($name: self.$name.value(),)+ }
+                let turn_micros = self.turn_micros.snapshot();
+                let lag_micros = self.lag_micros.snapshot();
+                let events = self.events.snapshot();
+                Snapshot {
+                    closed,
+                    turn_micros,
+                    lag_micros,
+                    events,
+                    $($name: self.$name.value(),)+
+                }
             }
         }
 
@@ -76,11 +117,23 @@ macro_rules! numbers {
         pub struct Snapshot {
             $($(#[$doc])+ pub $name: u64,)+
             closed: [u64; CloseReason::LABELS.len()],
+            /// How long the turns of the readiness loops took, from the end of a wait to the
+            /// beginning of the next, in microseconds: so long nobody else is served.
+            pub turn_micros: Distribution,
+            /// How late a readiness loop came to what was due, in microseconds: a deadline, or a
+            /// question by [`Watch::connections`](crate::Watch::connections).
+            pub lag_micros: Distribution,
+            /// How many events a wait of a readiness loop returned.
+            pub events: Distribution,
         }
 
         impl AddAssign<&Snapshot> for Snapshot {
             fn add_assign(&mut self, other: &Self) {
-                $(self.$name += other.$name;)+
+                // A thread's share of what rises and falls may be negative, and the sum is not.
+                $(self.$name = self.$name.wrapping_add(other.$name);)+
+                self.turn_micros += &other.turn_micros;
+                self.lag_micros += &other.lag_micros;
+                self.events += &other.events;
                 for (closed, more) in self.closed.iter_mut().zip(other.closed) {
                     *closed += more;
                 }
@@ -124,6 +177,16 @@ numbers! {
     paused,
     /// Times that reading it went on.
     resumed,
+    /// Connections that are not read from at this moment.
+    paused_connections,
+    /// How long connections were not read from, all of them together, up to the last change of
+    /// [`paused_connections`](Snapshot::paused_connections), in nanoseconds.
+    paused_nanos,
+    /// Bytes that wait in the buffers of the connections at this moment: received and not
+    /// consumed, or answered and not taken by the kernel.
+    waiting_bytes,
+    /// Deadlines that came: of the limits, and of the handlers.
+    timers,
     /// Messages of the program that reached their connection.
     messages_delivered,
     /// Messages of the program whose connection was gone, closing, or had too much waiting.
@@ -151,6 +214,116 @@ impl Counters {
     pub(crate) fn close(&self, reason: &CloseReason) {
         self.closed[reason.index()].increment();
     }
+
+    /// A readiness loop is about to wait.
+    #[inline]
+    pub(crate) fn rest(&self) {
+        self.awake.set(0);
+    }
+
+    /// A readiness loop has waited.
+    #[inline]
+    pub(crate) fn begin_turn(&self, now: Moment) {
+        self.waits.increment();
+        self.awake.set(now.as_nanos() + 1);
+    }
+
+    /// The wait returned so many events.
+    #[inline]
+    pub(crate) fn came(&self, events: u64) {
+        if cfg!(not(evmux_bare)) {
+            self.events.record(events);
+        }
+    }
+
+    /// It has done what there was to do.
+    #[inline]
+    pub(crate) fn end_turn(&self, began: Moment, now: Moment) {
+        self.turn_micros.record(now.since(began).as_micros() as u64);
+    }
+
+    /// Something is done at `now` that was due before.
+    pub(crate) fn late(&self, due: Moment, now: Moment) {
+        self.lag_micros.record(now.since(due).as_micros() as u64);
+    }
+
+    fn pause_changed(&self, by: i64, now: Moment) {
+        let (count, since) = (self.paused_connections.value(), self.pauses_changed.value());
+        self.paused_nanos.add(count.wrapping_mul(now.as_nanos().saturating_sub(since)));
+        self.pauses_changed.set(now.as_nanos());
+        self.paused_connections.set(count.wrapping_add_signed(by));
+    }
+
+    fn thread(&self, now: Moment) -> Thread {
+        let opened = self.opened.value();
+        let closed: u64 = self.closed.iter().map(Counter::value).sum();
+        let awake = self.awake.value();
+        Thread {
+            connections: opened.saturating_sub(closed),
+            slots: self.slots.value(),
+            ready: self.ready.value(),
+            awake_for: (awake > 0).then(|| now.since(Moment::from_nanos(awake - 1))),
+        }
+    }
+}
+
+/// What is counted of one connection: how much waits in it, and whether it is paused. Kept beside
+/// it, so that a change can be told from what was counted before.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    waiting: u32,
+    paused: bool,
+}
+
+impl Share {
+    /// Whether nothing of the connection is in the counts.
+    #[inline(always)]
+    pub(crate) fn is_none(&self) -> bool {
+        self.waiting == 0 && !self.paused
+    }
+
+    /// Brings the counts up to date.
+    pub(crate) fn update<H: Handler>(
+        &mut self,
+        connection: &Connection<H>,
+        counters: &Counters,
+        now: Moment,
+    ) {
+        let mut waiting = 0;
+        if !connection.is_closed() {
+            let bytes = connection.to_send().len() + connection.held_back();
+            waiting = u32::try_from(bytes).unwrap_or(u32::MAX);
+        }
+        let more = u64::from(waiting).wrapping_sub(u64::from(self.waiting));
+        if more != 0 {
+            counters.waiting_bytes.add(more);
+            self.waiting = waiting;
+        }
+        let paused = connection.is_paused();
+        if paused != self.paused {
+            self.paused = paused;
+            let (counter, by) =
+                if paused { (&counters.paused, 1) } else { (&counters.resumed, -1) };
+            counter.increment();
+            counters.pause_changed(by, now);
+        }
+    }
+}
+
+/// One of the threads that serve. See [`Watch::threads`](crate::Watch::threads).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Thread {
+    /// Connections that it serves.
+    pub connections: u64,
+    /// Of a readiness loop: how many connections it has had room for at a time so far, those that
+    /// are free included.
+    pub slots: u64,
+    /// Of a readiness loop: how many connections could go on without an event at the end of the
+    /// last turn.
+    pub ready: u64,
+    /// Of a readiness loop that does not wait: since when.
+    pub awake_for: Option<Duration>,
 }
 
 impl Snapshot {
@@ -222,8 +395,13 @@ impl Totals {
     /// when they are dropped.
     pub(crate) fn register(&self) -> Registered {
         let counters = Arc::new(Counters::default());
-        let key = self.threads().live.insert(Arc::clone(&counters));
+        let key = self.lock().live.insert(Arc::clone(&counters));
         Registered { counters, totals: self.clone(), key }
+    }
+
+    /// The threads that live.
+    pub(crate) fn threads(&self, now: Moment) -> Vec<Thread> {
+        self.lock().live.iter().map(|(_, counters)| counters.thread(now)).collect()
     }
 
     /// What all threads counted, those that are gone included. No number is ever less than in an
@@ -231,7 +409,7 @@ impl Totals {
     pub(crate) fn snapshot(&self) -> Snapshot {
         // Under the lock nobody can go from the live ones to the gone: none is missed or
         // counted twice.
-        let threads = self.threads();
+        let threads = self.lock();
         let mut sum = threads.gone.clone();
         for (_, counters) in &threads.live {
             sum += &counters.snapshot();
@@ -239,7 +417,7 @@ impl Totals {
         sum
     }
 
-    fn threads(&self) -> MutexGuard<'_, Threads> {
+    fn lock(&self) -> MutexGuard<'_, Threads> {
         // Nothing that is done under the lock panics half-way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -265,7 +443,7 @@ impl Deref for Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let mut threads = self.totals.threads();
+        let mut threads = self.totals.lock();
         let counters = threads.live.remove(self.key);
         threads.gone += &counters.snapshot();
     }
@@ -299,6 +477,14 @@ mod tests {
         counters.spent_budgets.add(15);
         counters.paused.add(16);
         counters.resumed.increment();
+        counters.paused_connections.add(24);
+        counters.paused_nanos.add(25);
+        counters.waiting_bytes.add(26);
+        counters.timers.add(27);
+        counters.waits.add(1);
+        counters.came(3);
+        counters.end_turn(Moment::START, Moment::from_nanos(2_000));
+        counters.late(Moment::START, Moment::from_nanos(9_000));
         counters.datagrams_received.add(17);
         counters.datagrams_sent.add(18);
         counters.datagrams_too_long.add(19);
@@ -324,10 +510,14 @@ mod tests {
             would_blocks: 22,
             partial_sends: 24,
             interrupts: 26,
-            waits: 28,
+            waits: 30,
             spent_budgets: 30,
             paused: 32,
             resumed: 2,
+            paused_connections: 48,
+            paused_nanos: 50,
+            waiting_bytes: 52,
+            timers: 54,
             messages_delivered: 0,
             messages_dropped: 0,
             datagrams_received: 34,
@@ -338,8 +528,14 @@ mod tests {
             datagrams_panicked: 44,
             datagrams_lost: 46,
             closed,
+            turn_micros: twice.turn_micros.clone(),
+            lag_micros: twice.lag_micros.clone(),
+            events: twice.events.clone(),
         };
         assert_eq!(twice, expected);
+        assert_eq!((twice.turn_micros.count(), twice.turn_micros.sum()), (2, 4));
+        assert_eq!((twice.lag_micros.count(), twice.lag_micros.sum()), (2, 18));
+        assert_eq!((twice.events.count(), twice.events.sum()), (2, 6));
         assert_eq!(twice.datagrams_dropped(), 38 + 40 + 42 + 44);
     }
 
@@ -368,7 +564,7 @@ mod tests {
             totals.register().receives.add(10);
         }
         assert_eq!(totals.snapshot().receives, 1001);
-        assert_eq!(totals.threads().live.len(), 1);
+        assert_eq!(totals.lock().live.len(), 1);
         drop(staying);
         assert_eq!(totals.snapshot().receives, 1001);
     }

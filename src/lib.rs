@@ -122,11 +122,14 @@ pub mod sim;
 mod stop;
 mod sys;
 mod timers;
+pub mod trace;
 mod transfer;
+mod watch;
+mod witness;
 
 pub use buffer::{Outgoing, Received};
-pub use connection::{Connection, Wants};
-pub use counters::Snapshot;
+pub use connection::{Connection, Stage, Wants};
+pub use counters::{Distribution, Snapshot, Thread};
 pub use datagram::{Datagram, DatagramHandler, Reply};
 pub use error::Error;
 pub use front::{Balance, Model, UnknownModel};
@@ -142,6 +145,8 @@ pub use reactor::{Next, Reactor};
 pub use server::{Builder, LocalAddress, Running, Server};
 pub use stop::{Phase, Stop};
 pub use sys::raise_descriptor_limit;
+pub use watch::Watch;
+pub use witness::OpenConnection;
 
 // The program in the README is compiled with the other examples.
 #[cfg(doctest)]

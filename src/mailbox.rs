@@ -20,11 +20,14 @@ use std::sync::atomic::{
     AtomicU32,
     Ordering::{Acquire, Release},
 };
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::handler::{ConnectionId, Peer};
+use crate::moment::Moment;
 use crate::net::stream::SocketStream;
 use crate::sys::EventFd;
+use crate::witness::OpenConnection;
 
 #[cfg(loom)]
 use loom::sync::{
@@ -178,6 +181,17 @@ pub(crate) enum Message<St> {
     Adopt(St, Peer),
     /// A descriptor has become free in another loop.
     Freed,
+    /// Somebody wants to see the connections.
+    Look(Look),
+}
+
+/// A question about the connections of a loop.
+#[derive(Debug)]
+pub(crate) struct Look {
+    /// Those with the most waiting bytes, and no more than these.
+    pub(crate) most: usize,
+    pub(crate) asked: Moment,
+    pub(crate) answer: Sender<Vec<OpenConnection>>,
 }
 
 impl<St> Queue<St> {

@@ -87,6 +87,8 @@ impl<S: Service> Server<S> {
             let readiness = Readiness::<_, _>::new(front, kernel, &counters)
                 .with_queue(queue, 0)
                 .with_local(Some(local))
+                .named("epoll")
+                .named("epoll")
                 .with_datagrams(handlers);
             let mut attended = Attended { readiness, events, origin: front.origin };
             let result = drive(&mut Reactor { turning: &mut attended });

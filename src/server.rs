@@ -25,6 +25,9 @@ use crate::net::listener::{self, ListenOptions};
 use crate::net::unix::{self, SocketFile};
 use crate::stop::Stop;
 use crate::sys;
+use crate::trace::Recorder;
+use crate::watch::Watch;
+use crate::witness::Audience;
 
 /// A server that listens and is about to serve.
 ///
@@ -57,6 +60,9 @@ pub struct Server<S> {
     mailbox: Option<Mailbox>,
     stop: Stop,
     totals: Totals,
+    audience: Audience,
+    /// When its clock began.
+    origin: Instant,
 }
 
 /// Says how a [`Server`] is to be; [`build`](Builder::build) checks it and listens.
@@ -66,6 +72,7 @@ pub struct Builder<S> {
     options: ListenOptions,
     doors: Vec<Result<Door, Error>>,
     mailbox: Option<Mailbox>,
+    audience: Audience,
 }
 
 enum Door {
@@ -220,6 +227,14 @@ impl<S> Builder<S> {
         self
     }
 
+    /// Has `recorder` record what the server does. Each thing that it does then costs the time to
+    /// write it down, and a look at the clock.
+    #[must_use]
+    pub fn trace(mut self, recorder: Recorder) -> Self {
+        self.audience.recorder = Some(recorder);
+        self
+    }
+
     /// Answers datagrams here, too, with a handler of their own: the service is for streams.
     ///
     /// The address must say that it is one of UDP: `udp:127.0.0.1:9000`. Of a socket for all of
@@ -277,6 +292,8 @@ impl<S> Builder<S> {
             mailbox: self.mailbox,
             stop: Stop::new().map_err(Error::Start)?,
             totals: Totals::new(),
+            audience: self.audience,
+            origin: Instant::now(),
         };
         for door in self.doors {
             server.open(door?, &self.options)?;
@@ -382,6 +399,7 @@ impl<S> Server<S> {
             options: ListenOptions::default(),
             doors: Vec::new(),
             mailbox: None,
+            audience: Audience::default(),
         }
     }
 
@@ -394,6 +412,26 @@ impl<S> Server<S> {
     /// What ends it, from any thread.
     pub fn stop(&self) -> Stop {
         self.stop.clone()
+    }
+
+    /// What shows the server to other threads while it serves: its counters, its threads, its
+    /// connections.
+    ///
+    /// From now on each thread keeps a ledger of its connections, and each readiness loop has a
+    /// bell by which it can be asked.
+    ///
+    /// # Errors
+    /// When there is no descriptor for the bell.
+    pub fn watch(&mut self) -> Result<Watch, Error> {
+        let cards = self.audience.cards.get_or_insert_default().clone();
+        let Settings { model, crowd, .. } = self.settings;
+        if self.mailbox.is_none() && !model.is_blocking() {
+            let mailbox = Mailbox::with(crowd.reactors, Mailbox::CAPACITY);
+            self.mailbox = Some(mailbox.map_err(Error::Start)?);
+        }
+        let queues = self.mailbox.as_ref().map_or(Vec::new(), |mailbox| mailbox.queues.clone());
+        let (totals, stop) = (self.totals.clone(), self.stop.clone());
+        Ok(Watch { totals, stop, cards, queues, origin: self.origin })
     }
 
     /// Serves on this thread until it is stopped and the last connection is over; what was
@@ -438,7 +476,8 @@ impl<S> Server<S> {
             stop: &self.stop,
             totals: &self.totals,
             mailbox: self.mailbox.as_ref(),
-            origin: Instant::now(),
+            audience: self.audience,
+            origin: self.origin,
         };
         run(&front, self.sockets)?;
         // The files of Unix sockets go last, when nobody is served any more.

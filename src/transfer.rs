@@ -279,33 +279,13 @@ fn serve_idle<H: Handler, S: Stream, const INPUT: usize>(
     }
     connection.was_sending(began, clock.now());
     connection.keep(answer, sent, scratch.limits, clock.now());
-    if connection.is_paused() {
-        counters.paused.increment();
-    }
     Done::Received { short, stuck }
 }
 
-/// Does the first thing of `wants`, and counts whether reading was paused or resumed by it.
+/// Does the first thing of `wants`.
 #[cold]
 #[inline(never)]
 fn act<H: Handler, S: Stream, const INPUT: usize>(
-    connection: &mut Connection<H>,
-    stream: &mut S,
-    scratch: &mut Scratch<'_, INPUT>,
-    clock: &impl Clock,
-    wants: Wants,
-) -> Done {
-    let was_paused = connection.is_paused();
-    let done = act_first(connection, stream, scratch, clock, wants);
-    match (was_paused, connection.is_paused()) {
-        (false, true) => scratch.counters.paused.increment(),
-        (true, false) => scratch.counters.resumed.increment(),
-        _ => {}
-    }
-    done
-}
-
-fn act_first<H: Handler, S: Stream, const INPUT: usize>(
     connection: &mut Connection<H>,
     stream: &mut S,
     scratch: &mut Scratch<'_, INPUT>,

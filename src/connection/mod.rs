@@ -30,8 +30,8 @@ mod state;
 mod waiting;
 
 use calls::{Call, answer};
-pub use state::Wants;
 use state::{End, Ending, State};
+pub use state::{Stage, Wants};
 use waiting::{Drain, Finish, Waiting};
 
 /// One connection: a handler, and what waits between it and its peer.

@@ -46,6 +46,45 @@ pub(super) enum Ending {
     Stopped,
     OutOfMemory,
 }
+
+/// How far a connection is, for those who look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// An outgoing one that is not there yet.
+    Connecting,
+    /// Nothing waits in it.
+    Idle,
+    /// A part of something has come, and the rest has not.
+    Receiving,
+    /// What was answered waits for the peer to take it.
+    Sending,
+    /// The same, or its handler waits, and the peer is not read from.
+    Paused,
+    /// It is to be closed, when what was answered is sent.
+    Flushing,
+    /// We have finished, and the peer is waited for.
+    Lingering,
+    /// It is over.
+    Closed,
+}
+
+impl Stage {
+    /// Its name, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Idle => "idle",
+            Self::Receiving => "receiving",
+            Self::Sending => "sending",
+            Self::Paused => "paused",
+            Self::Flushing => "flushing",
+            Self::Lingering => "lingering",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 /// What the connection is waiting for: which calls may make it go on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wants {
@@ -120,6 +159,19 @@ impl<H: Handler> Connection<H> {
     #[inline]
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed(_))
+    }
+
+    /// How far it is.
+    pub fn stage(&self) -> Stage {
+        match (self.state, self.waiting.as_deref()) {
+            (State::Open, None) => Stage::Idle,
+            (State::Open, Some(waiting)) if waiting.is_paused() => Stage::Paused,
+            (State::Open, Some(waiting)) if !waiting.to_send.is_empty() => Stage::Sending,
+            (State::Open, Some(_)) => Stage::Receiving,
+            (State::Flushing(_), _) => Stage::Flushing,
+            (State::Lingering(_), _) => Stage::Lingering,
+            (State::Closed(_), _) => Stage::Closed,
+        }
     }
 
     /// Why it is over; `None` while it is not.

@@ -20,8 +20,8 @@ use std::time::Duration;
 use log::{debug, warn};
 use socket2::Socket;
 
-use crate::connection::Connection;
-use crate::counters::Counters;
+use crate::connection::{Connection, Wants};
+use crate::counters::{Counters, Share};
 use crate::front::Front;
 use crate::front::gate::{Backoff, Verdict};
 use crate::handler::{Handler, Peer, PeerAddress, Service};
@@ -33,6 +33,7 @@ use crate::net::stream::SocketStream;
 use crate::stop::Phase;
 use crate::sys::{self, EventFd, PollFd};
 use crate::transfer::{self, Clock, Scratch, Stream};
+use crate::witness::{Card, Way, Witness};
 
 /// How long a call on a socket waits.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
@@ -48,6 +49,16 @@ pub(crate) struct Blocking<'f, S> {
     starved: AtomicBool,
     /// ... and this wakes it.
     freed: EventFd,
+}
+
+/// Where a thread serves its clients, one after the other.
+pub(crate) struct Desk<'s> {
+    scratch: Scratch<'s>,
+    /// What of its connection is in the thread's counts.
+    share: Share,
+    witness: Option<Box<Witness>>,
+    /// Shows its connection to whoever looks.
+    card: Option<Card>,
 }
 
 impl<S> Clock for Blocking<'_, S> {
@@ -73,6 +84,16 @@ impl<'f, S: Service> Blocking<'f, S> {
         })
     }
 
+    /// A desk for the thread that calls, whose track in a trace is called `name`.
+    pub(crate) fn desk<'s>(&'s self, name: &str, counters: &'s Counters) -> Desk<'s> {
+        Desk {
+            scratch: Scratch::new(&self.limits, counters),
+            share: Share::default(),
+            witness: self.front.audience.witness(name),
+            card: None,
+        }
+    }
+
     // ── accepting ────────────────────────────────────────────────────────────────────────────
 
     /// Waits for the next client that is let in. `None` when there will be none: the server is
@@ -84,6 +105,7 @@ impl<'f, S: Service> Blocking<'f, S> {
         listener: &Socket,
         index: usize,
         counters: &Counters,
+        witness: &mut Option<Box<Witness>>,
     ) -> Option<(SocketStream, Peer)> {
         let mut backoff = Backoff::new();
         loop {
@@ -98,7 +120,15 @@ impl<'f, S: Service> Blocking<'f, S> {
                 }
             }
             let now = self.now();
-            match self.front.gate.judge(listener.accept(), counters, now) {
+            if let Some(witness) = witness {
+                witness.hand_over();
+            }
+            let accepted = listener.accept();
+            if let Some(witness) = witness {
+                witness.waited(now, self.now(), accepted.is_ok().into());
+            }
+            let now = self.now();
+            match self.front.gate.judge(accepted, counters, now) {
                 Verdict::Serve((socket, address)) => {
                     // Only TCP inherits these from its listener, and not who was in the backlog
                     // before the listener had them: its thread would wait in the call for ever.
@@ -114,7 +144,7 @@ impl<'f, S: Service> Blocking<'f, S> {
                 Verdict::Nobody if seen >= Phase::Draining => return None,
                 Verdict::Nobody => {
                     counters.waits.increment();
-                    self.wait(seen, &mut [readable(listener)], Moment::NEVER);
+                    self.wait(seen, &mut [readable(listener)], Moment::NEVER, witness);
                 }
                 Verdict::Exhausted => {
                     let refused = self.spare.lock().is_ok_and(|mut spare| {
@@ -130,7 +160,7 @@ impl<'f, S: Service> Blocking<'f, S> {
                     counters.waits.increment();
                     self.starved.store(true, Ordering::SeqCst);
                     let until = backoff.fail(now).min(self.drain_ends());
-                    self.wait(seen, &mut [readable(&self.freed)], until);
+                    self.wait(seen, &mut [readable(&self.freed)], until, witness);
                     self.starved.store(false, Ordering::SeqCst);
                     self.freed.clear();
                 }
@@ -148,32 +178,54 @@ impl<'f, S: Service> Blocking<'f, S> {
 
     // ── one connection ───────────────────────────────────────────────────────────────────────
 
+    /// Waits for clients at a listener and serves one after the other, until the server is stopped.
+    pub(crate) fn serve_at(
+        &self,
+        listener: &Socket,
+        index: usize,
+        counters: &Counters,
+        desk: &mut Desk<'_>,
+    ) {
+        while let Some((stream, peer)) = self.accept(listener, index, counters, &mut desk.witness) {
+            self.serve(stream, &peer, desk);
+        }
+    }
+
     /// Serves a client to its end.
-    pub(crate) fn serve(&self, stream: SocketStream, peer: &Peer, scratch: &mut Scratch<'_>) {
-        self.serve_stream(stream, peer, scratch);
+    pub(crate) fn serve(&self, stream: SocketStream, peer: &Peer, desk: &mut Desk<'_>) {
+        self.serve_stream(stream, peer, desk);
         self.left();
     }
 
-    fn serve_stream(&self, mut stream: SocketStream, peer: &Peer, scratch: &mut Scratch<'_>) {
-        let counters = scratch.counters;
+    fn serve_stream(&self, mut stream: SocketStream, peer: &Peer, desk: &mut Desk<'_>) {
+        let counters = desk.scratch.counters;
         let service = self.front.service;
         let Ok(handler) = panic::catch_unwind(AssertUnwindSafe(|| service.handler(peer))) else {
             counters.refused_other.increment();
             let problem = || format!("cannot serve {}: the service panicked", peer.address);
             self.front.gate.complain(self.now(), problem);
-            stream.refuse(scratch.input());
+            stream.refuse(desk.scratch.input());
             return;
         };
         counters.opened.increment();
         let mut connection = Connection::new(handler, self.now());
+        if let Some(witness) = &mut desk.witness {
+            witness.opened(0, peer.address, self.now());
+            desk.card = witness.card();
+        }
         let served = panic::catch_unwind(AssertUnwindSafe(|| {
-            self.converse(&mut connection, &mut stream, scratch);
+            self.converse(&mut connection, &mut stream, desk);
         }));
         if served.is_err() {
             connection.panicked();
         }
         let reason = connection.close_reason().unwrap_or(CloseReason::Stopped);
+        desk.share.update(&connection, counters, self.now());
         counters.close(&reason);
+        desk.card = None;
+        if let Some(witness) = &mut desk.witness {
+            witness.closed(0, reason.label(), self.now());
+        }
         if reason.is_cut() {
             stream.cut();
         }
@@ -188,15 +240,15 @@ impl<'f, S: Service> Blocking<'f, S> {
         &self,
         connection: &mut Connection<H>,
         stream: &mut SocketStream,
-        scratch: &mut Scratch<'_>,
+        desk: &mut Desk<'_>,
     ) {
         let mut seen = Phase::Serving;
-        self.call(connection, stream, scratch, Connection::open);
+        self.call(connection, stream, desk, Connection::open);
         while !connection.is_closed() {
             let before = std::mem::replace(&mut seen, self.front.stop.phase());
             if before == Phase::Serving && seen == Phase::Draining {
                 let unread = stream.unread();
-                self.call(connection, stream, scratch, |c, lent| c.drain(unread, lent));
+                self.call(connection, stream, desk, |c, lent| c.drain(unread, lent));
             }
             let now = self.now();
             if seen == Phase::Stopped {
@@ -205,9 +257,10 @@ impl<'f, S: Service> Blocking<'f, S> {
                 connection.drain_timeout();
             } else if now >= connection.deadline(&self.limits) {
                 connection.queued(stream.queued(), now);
-                self.call(connection, stream, scratch, Connection::expire);
+                desk.scratch.counters.timers.increment();
+                self.call(connection, stream, desk, Connection::expire);
             } else {
-                self.step(connection, stream, scratch, seen, now);
+                self.step(connection, stream, desk, seen, now);
             }
         }
     }
@@ -217,7 +270,7 @@ impl<'f, S: Service> Blocking<'f, S> {
         &self,
         connection: &mut Connection<H>,
         stream: &mut SocketStream,
-        scratch: &mut Scratch<'_>,
+        desk: &mut Desk<'_>,
         seen: Phase,
         now: Moment,
     ) {
@@ -233,18 +286,18 @@ impl<'f, S: Service> Blocking<'f, S> {
         let waits = !wants.pump && !wants.finish;
         // Waiting in the call is for one direction, and not past a deadline.
         let in_the_call = wants.receive != wants.send && deadline > now + Patience::new(TICK);
-        if (!waits || in_the_call) && transfer::step(connection, stream, scratch, self, wants) {
+        if (!waits || in_the_call) && self.move_bytes(connection, stream, desk, wants) {
             return;
         }
         if !waits {
             return;
         }
-        scratch.counters.waits.increment();
+        desk.scratch.counters.waits.increment();
         let mut fds = [readable(stream)];
         let receive = if wants.receive { libc::POLLIN } else { 0 };
         let send = if wants.send { libc::POLLOUT } else { 0 };
         fds[0].events = receive | send;
-        self.wait(seen, &mut fds, deadline);
+        self.wait(seen, &mut fds, deadline, &mut desk.witness);
         let happened = fds[0].revents;
         let broken = happened & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0;
         if broken && !wants.receive && !wants.send {
@@ -254,14 +307,61 @@ impl<'f, S: Service> Blocking<'f, S> {
                 // Who closed a Unix socket may have left bytes in it; they are still read. It
                 // would be reported without end.
                 fds[0].fd = -1;
-                self.wait(seen, &mut fds, deadline);
+                self.wait(seen, &mut fds, deadline, &mut desk.witness);
             }
             return;
         }
         wants.receive &= broken || happened & libc::POLLIN != 0;
         wants.send &= happened & libc::POLLOUT != 0 || (broken && !wants.receive);
         if wants.receive || wants.send {
-            transfer::step(connection, stream, scratch, self, wants);
+            self.move_bytes(connection, stream, desk, wants);
+        }
+    }
+
+    /// One step, which may wait in its call. False when it waited in vain.
+    fn move_bytes<H: Handler>(
+        &self,
+        connection: &mut Connection<H>,
+        stream: &mut SocketStream,
+        desk: &mut Desk<'_>,
+        wants: Wants,
+    ) -> bool {
+        let began = desk.witness.as_mut().map(|witness| {
+            witness.hand_over();
+            self.now()
+        });
+        let moved = transfer::step(connection, stream, &mut desk.scratch, self, wants);
+        self.count(connection, desk);
+        if began.is_some() {
+            self.look_on(connection, stream, desk, began);
+        }
+        moved
+    }
+
+    /// Brings the thread's counts up to date.
+    fn count<H: Handler>(&self, connection: &Connection<H>, desk: &mut Desk<'_>) {
+        if !connection.is_idle() || !desk.share.is_none() {
+            desk.share.update(connection, desk.scratch.counters, self.now());
+        }
+    }
+
+    /// Shows the witness the connection, after a call or a step that `began` then.
+    #[cold]
+    fn look_on<H: Handler>(
+        &self,
+        connection: &Connection<H>,
+        stream: &SocketStream,
+        desk: &mut Desk<'_>,
+        began: Option<Moment>,
+    ) {
+        let Some(witness) = &mut desk.witness else { return };
+        let now = self.now();
+        let slice = began.map(|began| (Way::Call, began));
+        witness.ran(0, connection, desk.scratch.counters, slice, now);
+        if let Some(card) = &desk.card {
+            // The kernel is asked only where it may hold something.
+            let queued = connection.wants().send.then(|| stream.queued());
+            card.show(witness.describe(0, connection, queued, now), now);
         }
     }
 
@@ -270,18 +370,32 @@ impl<'f, S: Service> Blocking<'f, S> {
         &self,
         connection: &mut Connection<H>,
         stream: &mut SocketStream,
-        scratch: &mut Scratch<'_>,
+        desk: &mut Desk<'_>,
         make: impl for<'l> FnOnce(&mut Connection<H>, Lent<'l>) -> Answer<'l>,
     ) {
-        let (limits, counters) = (scratch.limits, scratch.counters);
-        let answer = make(connection, scratch.lend(self.now()));
+        let (limits, counters) = (desk.scratch.limits, desk.scratch.counters);
+        let answer = make(connection, desk.scratch.lend(self.now()));
         transfer::deliver(connection, stream, answer, limits, counters, self);
+        self.count(connection, desk);
+        if desk.witness.is_some() {
+            self.look_on(connection, stream, desk, None);
+        }
     }
 
     // ── waiting ──────────────────────────────────────────────────────────────────────────────
 
     /// Waits for one of `fds`, a later phase than `seen`, or `until`. A signal ends it early.
-    fn wait(&self, seen: Phase, fds: &mut [PollFd; 1], until: Moment) {
+    fn wait(
+        &self,
+        seen: Phase,
+        fds: &mut [PollFd; 1],
+        until: Moment,
+        witness: &mut Option<Box<Witness>>,
+    ) {
+        let began = self.now();
+        if let Some(witness) = witness {
+            witness.hand_over();
+        }
         let stop = self.front.stop.next_phase_fd(seen);
         let mut both = [fds[0], readable(&stop)];
         let timeout = (!until.is_never()).then(|| until.since(self.now()));
@@ -292,6 +406,9 @@ impl<'f, S: Service> Blocking<'f, S> {
             std::thread::sleep(TICK);
         }
         fds[0].revents = both[0].revents;
+        if let Some(witness) = witness {
+            witness.waited(began, self.now(), (fds[0].revents != 0).into());
+        }
     }
 
     /// When the drain ends; the first to ask once it has begun sets it.

@@ -50,6 +50,7 @@ pub(crate) fn run_local<S: Service>(
     Readiness::<_, _>::new(front, kernel, &counters)
         .with_queue(queue.clone(), 0)
         .with_local(local)
+        .named("epoll")
         .with_datagrams(handlers)
         .run()
 }

@@ -18,6 +18,7 @@ use crate::mailbox::{Mailbox, Queue};
 use crate::net::datagram::{BoxedHandler, UdpSocket};
 use crate::net::stream::SocketStream;
 use crate::stop::Stop;
+use crate::witness::Audience;
 
 pub(crate) mod blocking;
 pub(crate) mod datagrams;
@@ -137,6 +138,7 @@ pub(crate) struct Front<'s, S> {
     pub(crate) stop: &'s Stop,
     pub(crate) totals: &'s Totals,
     pub(crate) mailbox: Option<&'s Mailbox>,
+    pub(crate) audience: Audience,
     /// When all clocks of this server began.
     pub(crate) origin: Instant,
 }

@@ -49,6 +49,7 @@ pub(crate) fn run_local<S: Service>(
     Readiness::<_, _>::new(front, kernel, &counters)
         .with_queue(queue.clone(), 0)
         .with_local(local)
+        .named("poll")
         .with_datagrams(handlers)
         .run()
 }

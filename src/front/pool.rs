@@ -10,7 +10,6 @@ use socket2::Socket;
 use crate::front::Front;
 use crate::front::blocking::Blocking;
 use crate::handler::Service;
-use crate::transfer::Scratch;
 
 /// Serves until the server is stopped and the last connection is over; `threads` at each listener.
 pub(crate) fn run<S>(front: &Front<'_, S>, listeners: Vec<Socket>, threads: usize) -> io::Result<()>
@@ -43,8 +42,6 @@ where
 
 fn work<S: Service>(blocking: &Blocking<'_, S>, listener: &Socket, index: usize) {
     let counters = blocking.front.totals.register();
-    let mut scratch = Scratch::new(&blocking.limits, &counters);
-    while let Some((stream, peer)) = blocking.accept(listener, index, &counters) {
-        blocking.serve(stream, &peer, &mut scratch);
-    }
+    let mut desk = blocking.desk("pool", &counters);
+    blocking.serve_at(listener, index, &counters, &mut desk);
 }

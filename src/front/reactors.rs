@@ -40,6 +40,7 @@ where
                 let kernel = Epoll::new(front.origin, none, udp, front.stop, queue)?;
                 Readiness::<_, _>::new(front, kernel, &counters)
                     .serving_in(crew, number as u32)
+                    .named(&format!("reactor {number}"))
                     .with_datagrams(handlers)
                     .run()
             };
@@ -59,7 +60,10 @@ where
             let counters = front.totals.register();
             let (none, queue) = (Vec::new(), Some(crew.acceptor.as_ref()));
             let kernel = Epoll::new(front.origin, listeners, none, front.stop, queue)?;
-            Readiness::<_, _>::new(front, kernel, &counters).accepting_for(crew).run()
+            Readiness::<_, _>::new(front, kernel, &counters)
+                .accepting_for(crew)
+                .named("acceptor")
+                .run()
         });
         if accepted.is_err() {
             front.stop.now();

@@ -19,7 +19,7 @@ use log::{debug, warn};
 use slab::Slab;
 
 use crate::connection::{Connection, Wants};
-use crate::counters::Counters;
+use crate::counters::{Counters, Share};
 use crate::front::Front;
 use crate::front::datagrams::Datagrams;
 use crate::front::gate::Backoff;
@@ -33,6 +33,7 @@ use crate::net::datagram::BoxedHandler;
 use crate::stop::Phase;
 use crate::timers::Timers;
 use crate::transfer::{self, Budget, Progress, Reads, Scratch, Stream};
+use crate::witness::{Part, Way, Witness};
 
 mod admission;
 mod crew;
@@ -78,6 +79,8 @@ pub(crate) struct Readiness<'s, K: Kernel, S: Service, const INPUT: usize = 6553
     accepts: u32,
     /// Slots whose deadline is due; empty between turns, kept for its storage.
     due: Vec<usize>,
+    /// Looks on, if anybody wants to know.
+    witness: Option<Box<Witness>>,
 }
 
 /// A connection and where it is in the loop's lists. 48 bytes beside the handler.
@@ -88,6 +91,8 @@ struct Slot<S, H> {
     in_ready: bool,
     /// An outgoing one that is not there yet.
     connecting: bool,
+    /// What of it is in the thread's counts.
+    share: Share,
 }
 
 const _: () = assert!(size_of::<Slot<crate::net::stream::SocketStream, ()>>() <= 56);
@@ -122,6 +127,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             calls: Self::CALLS,
             accepts: Self::ACCEPTS,
             due: Vec::new(),
+            witness: None,
             front,
         }
     }
@@ -130,6 +136,12 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     pub(crate) fn with_queue(mut self, queue: Option<Arc<Queue<K::Stream>>>, reactor: u32) -> Self {
         self.inbox.queue = queue;
         self.reactor = reactor;
+        self
+    }
+
+    /// Has the thread's track in a trace called `name`.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.witness = self.front.audience.witness(name);
         self
     }
 
@@ -202,19 +214,56 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     }
 
     fn turn_until(&mut self, events: &mut K::Events, until: Moment) -> io::Result<bool> {
+        let counters = self.scratch.counters;
+        let began = self.witness.is_some().then(|| self.kernel.now());
+        counters.rest();
         self.kernel.wait(events, self.deadline().min(until), self.seen)?;
-        self.scratch.counters.waits.increment();
         let now = self.kernel.now();
-        self.run_ready(events, now);
+        counters.begin_turn(now);
+        let came = self.run_ready(events, now, began);
+        counters.came(came);
         self.scratch.trim();
-        self.read_messages(now);
+        self.part(Part::Messages, |this| this.read_messages(now));
         // Before accepting: what they held, descriptors above all, can be had again.
         self.free();
-        self.accept(now);
-        self.datagrams.serve(&self.kernel, self.scratch.counters);
-        self.expire(now);
+        self.part(Part::Accept, |this| this.accept(now));
+        self.part(Part::Datagrams, |this| {
+            this.datagrams.serve(&this.kernel, this.scratch.counters);
+        });
+        self.part(Part::Timers, |this| this.expire(now));
         self.free();
-        Ok(self.heed_stop(now))
+        let goes_on = self.heed_stop(now);
+        counters.slots.set(self.slots.capacity() as u64);
+        counters.ready.set(self.ready.len() as u64);
+        if cfg!(not(evmux_bare)) {
+            counters.end_turn(now, self.kernel.now());
+        }
+        if let Some(began) = began {
+            self.tell_turn(began);
+        }
+        Ok(goes_on)
+    }
+
+    /// Does a part of a turn, which the witness is told of.
+    #[inline(always)]
+    fn part(&mut self, part: Part, run: impl FnOnce(&mut Self)) {
+        if self.witness.is_none() {
+            return run(self);
+        }
+        let (began, before) = (self.kernel.now(), part.count(self.scratch.counters));
+        run(self);
+        let (ended, after) = (self.kernel.now(), part.count(self.scratch.counters));
+        if let Some(witness) = &mut self.witness {
+            witness.did(part, after - before, began, ended);
+        }
+    }
+
+    #[cold]
+    fn tell_turn(&mut self, began: Moment) {
+        let (now, open) = (self.kernel.now(), self.slots.len());
+        if let Some(witness) = &mut self.witness {
+            witness.turned(began, now, open, self.scratch.counters);
+        }
     }
 
     /// How long the next wait may take at most.
@@ -229,21 +278,27 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
 
     // ── running connections ──────────────────────────────────────────────────────────────────
 
-    /// Runs who has an event, and then who was not done in the last turn.
-    fn run_ready(&mut self, events: &K::Events, now: Moment) {
+    /// Runs who has an event, and then who was not done in the last turn. How many events there
+    /// were.
+    fn run_ready(&mut self, events: &K::Events, now: Moment, began: Option<Moment>) -> u64 {
+        let mut came = 0;
         let mut ready = K::ready(events);
+        if let (Some(witness), Some(began)) = (&mut self.witness, began) {
+            witness.waited(began, now, K::ready(events).count() as u64);
+        }
         // One catch for the batch costs nothing; one for each call would cost more than all that
         // the loop adds to it.
         while self
             .blaming_handlers(|this| {
                 for ready in ready.by_ref() {
+                    came += 1;
                     this.run_event(ready, now);
                 }
             })
             .is_none()
         {}
         if self.ready.is_empty() {
-            return;
+            return came;
         }
         let mut list = std::mem::take(&mut self.ready);
         let mut tokens = list.drain(..);
@@ -264,6 +319,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         if self.ready.is_empty() {
             self.ready = list;
         }
+        came
     }
 
     #[inline(always)]
@@ -290,6 +346,41 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     /// Runs the connection of `token`, if there still is one.
     #[inline(always)]
     fn run_connection(&mut self, token: Token, reads: Reads, hung_up: bool, now: Moment) {
+        if self.witness.is_some() {
+            self.run_watched(token, reads, hung_up, now);
+        } else {
+            self.run_unwatched(token, reads, hung_up, now);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn run_watched(&mut self, token: Token, reads: Reads, hung_up: bool, now: Moment) {
+        let began = self.kernel.now();
+        self.run_unwatched(token, reads, hung_up, now);
+        self.look_on(token, Some(began), self.kernel.now());
+    }
+
+    /// Shows the witness the connection that has just run, or was called.
+    #[inline]
+    fn look_on(&mut self, token: Token, began: Option<Moment>, now: Moment) {
+        let Some(witness) = &mut self.witness else { return };
+        if let Some(slot) = self.slots.get(token.slot as usize)
+            && slot.generation == token.generation
+        {
+            let (index, counters) = (token.slot as usize, self.scratch.counters);
+            witness.ran(
+                index,
+                &slot.connection,
+                counters,
+                began.map(|began| (Way::Run, began)),
+                now,
+            );
+        }
+    }
+
+    #[inline(always)]
+    fn run_unwatched(&mut self, token: Token, reads: Reads, hung_up: bool, now: Moment) {
         let Some(slot) = self.slots.get_mut(token.slot as usize) else { return };
         if slot.generation != token.generation || slot.connection.is_closed() {
             return;
@@ -303,19 +394,23 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         let Slot { connection, stream, .. } = slot;
         let progress = transfer::run(connection, stream, &mut self.scratch, &now, budget);
         if progress == Progress::Idle && !hung_up {
+            if !slot.share.is_none() {
+                slot.share.update(connection, self.scratch.counters, now);
+            }
             self.timers.arm(token.slot as usize, connection.deadline(self.scratch.limits));
             if !K::EDGE {
                 self.kernel.interest(token, Wants { receive: true, ..Wants::default() });
             }
             return;
         }
-        self.settle(token, progress, hung_up);
+        self.settle(token, progress, hung_up, now);
     }
 
     /// After a run that left something to wait for.
     #[cold]
-    fn settle(&mut self, token: Token, progress: Progress, hung_up: bool) {
+    fn settle(&mut self, token: Token, progress: Progress, hung_up: bool, now: Moment) {
         let Some(slot) = self.slots.get_mut(token.slot as usize) else { return };
+        slot.share.update(&slot.connection, self.scratch.counters, now);
         match progress {
             Progress::Idle | Progress::Blocked => {
                 let wants = slot.connection.wants();
@@ -374,6 +469,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             transfer::deliver(connection, stream, answer, limits, counters, &now);
             if connection.is_closed() {
                 this.closed.push(token.slot);
+                this.look_on(token, None, now);
             } else {
                 this.run_connection(token, reads, false, now);
             }
@@ -409,7 +505,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     /// Frees the slots of connections that are over.
     fn free(&mut self) {
         while let Some(index) = self.closed.pop() {
-            let slot = self.slots.remove(index as usize);
+            let mut slot = self.slots.remove(index as usize);
             let token = Token { slot: index, generation: slot.generation };
             if slot.connecting {
                 self.attempts.remove(&index);
@@ -421,7 +517,14 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             if !slot.connecting
                 && let Some(reason) = reason
             {
+                if !slot.share.is_none() {
+                    let now = self.kernel.now();
+                    slot.share.update(&slot.connection, self.scratch.counters, now);
+                }
                 self.scratch.counters.close(&reason);
+                if let Some(witness) = &mut self.witness {
+                    witness.closed(index as usize, reason.label(), self.kernel.now());
+                }
                 debug!("connection {index} closed: {reason}");
             }
             if panic::catch_unwind(AssertUnwindSafe(|| slot.connection.close())).is_err() {
@@ -434,6 +537,11 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     // ── deadlines ─────────────────────────────────────────────────────────────────────
 
     fn expire(&mut self, now: Moment) {
+        let next = self.timers.next();
+        if next > now {
+            return;
+        }
+        self.scratch.counters.late(next, now);
         // Those that are due now, and not what they arm: a timer of zero would never end.
         let mut due = std::mem::take(&mut self.due);
         while let Some(slot) = self.timers.expired(now) {
@@ -456,6 +564,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
                 continue;
             }
             let queued = slot.stream.queued();
+            self.scratch.counters.timers.increment();
             self.call(token, now, |connection, lent| {
                 connection.queued(queued, lent.now);
                 connection.expire(lent)

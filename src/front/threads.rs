@@ -8,7 +8,7 @@ use socket2::Socket;
 use crate::front::Front;
 use crate::front::blocking::Blocking;
 use crate::handler::Service;
-use crate::transfer::{Clock, Scratch};
+use crate::transfer::Clock;
 
 /// Serves until the server is stopped and the last connection is over.
 pub(crate) fn run<S>(front: &Front<'_, S>, listeners: Vec<Socket>) -> io::Result<()>
@@ -36,13 +36,14 @@ fn accept<'scope, S>(
     S: Service + Sync,
 {
     let counters = blocking.front.totals.register();
-    while let Some((stream, peer)) = blocking.accept(&listener, index, &counters) {
+    let mut witness = blocking.front.audience.witness("accept");
+    while let Some((stream, peer)) = blocking.accept(&listener, index, &counters, &mut witness) {
         let address = peer.address;
         let spawned =
             thread::Builder::new().name("evmux-connection".into()).spawn_scoped(scope, move || {
                 let counters = blocking.front.totals.register();
-                let mut scratch = Scratch::new(&blocking.limits, &counters);
-                blocking.serve(stream, &peer, &mut scratch);
+                let mut desk = blocking.desk("connection", &counters);
+                blocking.serve(stream, &peer, &mut desk);
             });
         // The client goes with the thread that could not be made; the others are not harmed.
         if let Err(error) = spawned {

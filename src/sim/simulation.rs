@@ -16,6 +16,7 @@ use crate::handler::{Handler, Peer, Service};
 use crate::limits::{CloseReason, Limits};
 use crate::moment::Moment;
 use crate::stop::Stop;
+use crate::witness::Audience;
 
 use super::kernel::SimKernel;
 use super::options::{Fixed, INPUTS, Options, Trigger};
@@ -223,6 +224,7 @@ impl<S: Service> Simulation<S> {
         let totals = Totals::new();
         let front = Front {
             mailbox: None,
+            audience: Audience::default(),
             service: &WatchedService { make: &make, world: world.clone() },
             limits: options.limits.clone(),
             drain_timeout: options.drain_timeout,
@@ -293,8 +295,17 @@ fn drive_with<const EDGE: bool, const INPUT: usize>(
     loop {
         let goes_on = readiness.turn(&mut events);
         let mut world = world.borrow_mut();
+        let (mut waiting, mut paused) = (0, 0);
         for (stream, connection) in readiness.connections() {
             world.look_at_bounds(stream.client(), connection);
+            if !connection.is_closed() {
+                waiting += (connection.to_send().len() + connection.held_back()) as u64;
+                paused += u64::from(connection.is_paused());
+            }
+        }
+        let counted = (counters.waiting_bytes.value(), counters.paused_connections.value());
+        if counted != (waiting, paused) {
+            world.fail(|| format!("{waiting} bytes wait and {paused} pause, counted: {counted:?}"));
         }
         match goes_on {
             Ok(true) if world.failure.is_none() => {}

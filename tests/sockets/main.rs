@@ -20,5 +20,7 @@ mod outgoing;
 mod panics;
 mod reactors;
 mod sharing;
+mod trace;
 mod turns;
 mod unix;
+mod watch;

@@ -294,6 +294,9 @@ impl Watch {
         assert_eq!(counters.opened, counters.closed_in_all());
         let refused = counters.refused_limit + counters.refused_other;
         assert_eq!(counters.accepted, counters.opened + refused);
+        // What rises and falls is down again.
+        assert_eq!((counters.waiting_bytes, counters.paused_connections), (0, 0));
+        assert_eq!(counters.paused, counters.resumed);
     }
 }
 

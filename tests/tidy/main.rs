@@ -38,12 +38,15 @@ const FLOORS: &[(&str, u32)] = &[
     ("stop", 2),
     ("mailbox", 2),
     ("local", 2),
+    ("trace", 2),
+    ("witness", 2),
     // Ways of waiting.
     ("front", 3),
     // The door, and the world for tests.
     ("error", 4),
     ("server", 4),
     ("reactor", 4),
+    ("watch", 4),
     ("sim", 4),
     // What is served.
     ("services", 5),

@@ -4,6 +4,7 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
 use crate::connection::Connection;
+use crate::counters::Share;
 use crate::front::gate::Verdict;
 use crate::front::readiness::{Readiness, Slot};
 use crate::handler::{ConnectionId, Peer, PeerAddress, Service};
@@ -98,6 +99,9 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
             Ok(handler) => {
                 self.insert(Connection::new(handler, now), stream, token);
                 self.scratch.counters.opened.increment();
+                if let Some(witness) = &mut self.witness {
+                    witness.opened(token.slot as usize, peer.address, now);
+                }
                 self.call(token, now, Connection::open);
                 if self.seen >= Phase::Draining {
                     self.drain_connection(token, now);
@@ -150,6 +154,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
             generation,
             in_ready: false,
             connecting: false,
+            share: Share::default(),
         });
     }
 }

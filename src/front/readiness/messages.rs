@@ -9,9 +9,10 @@ use crate::handler::{ConnectionId, Service};
 use crate::kernel::{Kernel, Token};
 use crate::lent::{Answer, Lent};
 use crate::local::{Local, Request};
-use crate::mailbox::{Message, Queue};
+use crate::mailbox::{Look, Message, Queue};
 use crate::moment::Moment;
-use crate::transfer::{self, Reads};
+use crate::transfer::{self, Reads, Stream};
+use crate::witness::largest;
 
 /// Where requests come from. A loop without any has neither and looks at nothing.
 pub(super) struct Inbox<St, H> {
@@ -56,6 +57,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
                             self.backoff.retry_now();
                         }
                     }
+                    Message::Look(look) => self.show(look, now),
                 }
             }
             self.inbox.messages = messages;
@@ -72,6 +74,27 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
                 Request::Connect(outgoing) => self.connect(outgoing, now),
             }
         }
+    }
+
+    /// Answers who wants to see the connections.
+    #[cold]
+    fn show(&self, look: Look, now: Moment) {
+        self.scratch.counters.late(look.asked, now);
+        let Some(witness) = &self.witness else { return };
+        let waiting = |slot: &Slot<K::Stream, S::Handler>| {
+            (slot.connection.to_send().len() + slot.connection.held_back()) as u64
+        };
+        // The kernel is asked for those that are shown only: a call for each of ten thousand would
+        // hold up the loop.
+        let slots = self.slots.iter().map(|(index, slot)| (index, waiting(slot))).collect();
+        let mut shown = Vec::new();
+        for (index, _) in largest(slots, look.most, |(_, waiting)| *waiting) {
+            let slot = &self.slots[index];
+            let queued = Some(slot.stream.queued());
+            shown.extend(witness.describe(index, &slot.connection, queued, now));
+        }
+        // Who asked may have gone.
+        let _ = look.answer.send(shown);
     }
 
     /// Sends bytes that no handler made.
@@ -92,6 +115,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
         }
         if connection.is_closed() {
             self.closed.push(token.slot);
+            self.look_on(token, None, now);
         } else {
             self.blaming_handlers(|this| this.run_connection(token, Reads::None, false, now));
         }

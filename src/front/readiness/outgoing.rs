@@ -22,6 +22,8 @@ pub(super) struct Attempt {
     /// When this target's share of the time ends, and when all of it does.
     pub(super) until: Moment,
     ends: Moment,
+    /// Of the target that is being tried.
+    address: PeerAddress,
 }
 
 impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
@@ -29,10 +31,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
     pub(super) fn connect(&mut self, outgoing: Outgoing<S::Handler>, now: Moment) {
         let Outgoing { mut targets, options, make } = outgoing;
         let token = self.next_token();
-        let address = match targets.front() {
-            Some(Target::Inet(address)) => PeerAddress::from(*address),
-            _ => PeerAddress::Unix,
-        };
+        let address = targets.front().map_or(PeerAddress::Unix, address_of);
         let peer = Peer { id: Some(self.id(token)), ..Peer::new(address, Peer::OUTGOING) };
         let Ok(handler) = panic::catch_unwind(AssertUnwindSafe(|| make(&peer))) else {
             self.forget(token);
@@ -41,7 +40,8 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
         };
         targets.retain(|target| can_be_reached_from(target, options.source));
         let ends = now + Patience::new(options.timeout);
-        let mut attempt = Attempt { targets, source: options.source, until: now, ends };
+        let source = options.source;
+        let mut attempt = Attempt { targets, source, until: now, ends, address };
         let begun = loop {
             let begun = self.begin(&mut attempt, io::ErrorKind::AddrNotAvailable.into(), now);
             match begun.and_then(|stream| self.kernel.register(&stream, token).map(|()| stream)) {
@@ -79,6 +79,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
             }
             match self.kernel.connect(&target, attempt.source) {
                 Ok(stream) => {
+                    attempt.address = address_of(&target);
                     // What is left of the time is shared evenly by those that are left.
                     let left = attempt.ends.since(now) / (attempt.targets.len() as u32 + 1);
                     attempt.until = now + Patience::new(left);
@@ -104,8 +105,11 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
         let failure = match slot.stream.is_connected() {
             Ok(true) => {
                 slot.connecting = false;
-                self.attempts.remove(&token.slot);
                 self.scratch.counters.opened.increment();
+                if let Some(witness) = &mut self.witness {
+                    witness.opened(token.slot as usize, attempt.address, now);
+                }
+                self.attempts.remove(&token.slot);
                 self.kernel.interest(token, Wants { receive: true, ..Wants::default() });
                 self.call(token, now, Connection::open);
                 // The event may have told of more than that the connection is there.
@@ -139,6 +143,13 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
                 self.closed.push(token.slot);
             }
         }
+    }
+}
+
+fn address_of(target: &Target) -> PeerAddress {
+    match target {
+        Target::Inet(address) => PeerAddress::from(*address),
+        Target::Unix(_) => PeerAddress::Unix,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::handler::{Exchange, Flow, Handler, Peer, PeerAddress};
 use crate::limits::Limits;
 use crate::local::{ConnectOptions, Local, Target};
 use crate::stop::Stop;
+use crate::witness::Audience;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -143,6 +144,7 @@ fn turns_until_closed<S: Service>(
         stop: &stop,
         totals: &totals,
         mailbox: None,
+        audience: Audience::default(),
         origin: Instant::now(),
     };
     let counters = totals.register();
