@@ -15,6 +15,7 @@ use crate::counters::{Snapshot, Totals};
 use crate::datagram::DatagramHandler;
 use crate::error::Error;
 use crate::front::gate::Gate;
+use crate::front::quiet::Quiet;
 use crate::front::{Balance, Crowd, Front, Model, Sockets};
 use crate::handler::Service;
 use crate::limits::Limits;
@@ -473,6 +474,7 @@ impl<S> Server<S> {
             limits: self.settings.limits,
             drain_timeout: self.settings.drain_timeout,
             gate: Gate::new(max_connections),
+            refusals: Quiet::default(),
             stop: &self.stop,
             totals: &self.totals,
             mailbox: self.mailbox.as_ref(),

@@ -11,7 +11,7 @@ use std::io;
 
 use crate::connection::{Connection, Wants};
 use crate::counters::Counters;
-use crate::handler::Handler;
+use crate::handler::{Handler, PeerAddress};
 use crate::lent::{Answer, Lent};
 use crate::limits::Limits;
 use crate::moment::Moment;
@@ -29,6 +29,10 @@ pub(crate) trait Stream {
     /// How many bytes were sent that the peer has not taken; 0 if that is not known.
     fn queued(&self) -> usize {
         0
+    }
+    /// Who is at the other end, if that is still known.
+    fn peer(&self) -> Option<PeerAddress> {
+        None
     }
     /// Why the kernel says that the stream is broken.
     fn error(&self) -> io::ErrorKind;

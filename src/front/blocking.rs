@@ -226,6 +226,9 @@ impl<'f, S: Service> Blocking<'f, S> {
         if let Some(witness) = &mut desk.witness {
             witness.closed(0, reason.label(), self.now());
         }
+        if let CloseReason::Refused(violation) = &reason {
+            self.front.tell_of_refusal(Some(peer.address), violation, self.now());
+        }
         if reason.is_cut() {
             stream.cut();
         }

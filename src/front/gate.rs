@@ -5,20 +5,18 @@
 //! one. The gate names these cases, counts those who are refused, and keeps the log quiet.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use log::warn;
-
 use crate::counters::Counters;
+use crate::front::quiet::Quiet;
 use crate::moment::{Moment, Patience};
 
 /// Lets in at most so many connections at a time. Shared by the threads of a server.
 pub(crate) struct Gate {
     limit: usize,
     open: AtomicUsize,
-    /// When something was logged last, in nanoseconds, plus one; 0 for never.
-    logged: AtomicU64,
+    complaints: Quiet,
 }
 
 /// What to do after an accept.
@@ -39,7 +37,7 @@ pub(crate) enum Verdict<T> {
 
 impl Gate {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, open: AtomicUsize::new(0), logged: AtomicU64::new(0) }
+        Self { limit, open: AtomicUsize::new(0), complaints: Quiet::default() }
     }
 
     /// Names what an accept came to, and counts it.
@@ -110,14 +108,7 @@ impl Gate {
 
     /// Says something to the operator, at most once a second whatever the clients do.
     pub(crate) fn complain(&self, now: Moment, text: impl FnOnce() -> String) {
-        let last = self.logged.load(Ordering::Relaxed);
-        let again = now.as_nanos() + 1;
-        if last != 0 && again.saturating_sub(last) < 1_000_000_000 {
-            return;
-        }
-        if self.logged.compare_exchange(last, again, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            warn!("{}", text());
-        }
+        self.complaints.warn(now, text);
     }
 }
 

@@ -12,9 +12,11 @@ use socket2::Socket;
 use crate::counters::Totals;
 use crate::front::datagrams::beside;
 use crate::front::gate::Gate;
-use crate::handler::Service;
+use crate::front::quiet::Quiet;
+use crate::handler::{PeerAddress, Service, Violation};
 use crate::limits::Limits;
 use crate::mailbox::{Mailbox, Queue};
+use crate::moment::Moment;
 use crate::net::datagram::{BoxedHandler, UdpSocket};
 use crate::net::stream::SocketStream;
 use crate::stop::Stop;
@@ -26,6 +28,7 @@ pub(crate) mod epoll;
 pub(crate) mod gate;
 pub(crate) mod poll;
 pub(crate) mod pool;
+pub(crate) mod quiet;
 pub(crate) mod reactors;
 pub(crate) mod readiness;
 pub(crate) mod sequential;
@@ -135,6 +138,7 @@ pub(crate) struct Front<'s, S> {
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
     pub(crate) gate: Gate,
+    pub(crate) refusals: Quiet,
     pub(crate) stop: &'s Stop,
     pub(crate) totals: &'s Totals,
     pub(crate) mailbox: Option<&'s Mailbox>,
@@ -144,6 +148,19 @@ pub(crate) struct Front<'s, S> {
 }
 
 impl<S> Front<'_, S> {
+    /// Tells the operator of a peer that broke the protocol. Its name is not always known any more.
+    pub(crate) fn tell_of_refusal(
+        &self,
+        peer: Option<PeerAddress>,
+        violation: &Violation,
+        now: Moment,
+    ) {
+        self.refusals.warn(now, || match peer {
+            Some(peer) => format!("refused {peer}: {violation}"),
+            None => format!("refused a client: {violation}"),
+        });
+    }
+
     /// The messages for reactor number `reactor`.
     pub(crate) fn queue(&self, reactor: usize) -> Option<Arc<Queue<SocketStream>>> {
         self.mailbox.and_then(|mailbox| mailbox.queues.get(reactor)).cloned()

@@ -26,6 +26,7 @@ use crate::front::gate::Backoff;
 use crate::handler::Service;
 use crate::kernel::{Kernel, Ready, Token};
 use crate::lent::{Answer, Lent};
+use crate::limits::CloseReason;
 use crate::local::Local;
 use crate::mailbox::Queue;
 use crate::moment::{Moment, Patience};
@@ -512,6 +513,10 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             }
             let reason = slot.connection.close_reason();
             let cut = reason.is_some_and(|reason| reason.is_cut());
+            if let Some(CloseReason::Refused(violation)) = &reason {
+                let peer = slot.stream.peer();
+                self.front.tell_of_refusal(peer, violation, self.kernel.now());
+            }
             self.kernel.release(slot.stream, token, cut);
             self.forget(token);
             if !slot.connecting

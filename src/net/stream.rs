@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::handler::PeerAddress;
 use crate::local::Target;
 use crate::sys;
 use crate::transfer::Stream;
@@ -81,6 +82,11 @@ impl Stream for SocketStream {
 
     fn queued(&self) -> usize {
         sys::queued(self.0.as_fd()).unwrap_or(0)
+    }
+
+    fn peer(&self) -> Option<PeerAddress> {
+        let address = self.0.peer_addr().ok()?;
+        Some(address.as_socket().map_or(PeerAddress::Unix, PeerAddress::from))
     }
 
     fn error(&self) -> io::ErrorKind {

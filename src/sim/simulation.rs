@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::counters::{Snapshot, Totals};
 use crate::front::Front;
 use crate::front::gate::Gate;
+use crate::front::quiet::Quiet;
 use crate::front::readiness::Readiness;
 use crate::handler::{Handler, Peer, Service};
 use crate::limits::{CloseReason, Limits};
@@ -229,6 +230,7 @@ impl<S: Service> Simulation<S> {
             limits: options.limits.clone(),
             drain_timeout: options.drain_timeout,
             gate: Gate::new(options.max_connections),
+            refusals: Quiet::default(),
             stop: &stop,
             totals: &totals,
             origin: Instant::now(),

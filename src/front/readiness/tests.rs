@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::counters::Totals;
 use crate::front::gate::Gate;
+use crate::front::quiet::Quiet;
 use crate::handler::{Exchange, Flow, Handler, Peer, PeerAddress};
 use crate::limits::Limits;
 use crate::local::{ConnectOptions, Local, Target};
@@ -141,6 +142,7 @@ fn turns_until_closed<S: Service>(
         limits: Limits::default(),
         drain_timeout: SECOND,
         gate: Gate::new(1),
+        refusals: Quiet::default(),
         stop: &stop,
         totals: &totals,
         mailbox: None,
