@@ -94,7 +94,8 @@
 //! # Features
 //!
 //! `default` is `cli`, the program `evmux` with all that it needs. Who embeds the library writes
-//! `default-features = false`. `sim` is a simulated world to test a handler in.
+//! `default-features = false`. `sim` is a simulated world to test a handler in; `json` and `zlib` are
+//! the services of these names.
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("evmux runs on 64-bit Linux only: it waits with epoll, timerfd and eventfd");

@@ -14,6 +14,9 @@
 //! | [`time`] | says what time it is, and closes |
 //! | [`lines`] | answers each line with its upper case |
 //! | [`blocks`] | the same for frames that begin with their length |
+//! | [`sixteen`] | takes sixteen octets, says farewell, and closes |
+//! | `json` | answers each JSON value with itself, its strings in upper case; feature `json` |
+//! | `zlib` | answers all that comes compressed; feature `zlib` |
 //! | [`busy`] | as `lines`, and works for each line |
 //!
 //! The first five are for UDP sockets too, in [`datagrams`].
@@ -26,19 +29,29 @@ pub mod datagrams;
 mod discard;
 mod echo;
 mod hello;
+#[cfg(feature = "json")]
+mod json;
 mod lines;
 mod once;
 mod say;
+mod sixteen;
 mod time;
 mod upper;
+#[cfg(feature = "zlib")]
+mod zlib;
 
 pub use blocks::{Blocks, blocks};
 pub use busy::{Busy, busy};
 pub use discard::{Discard, discard};
 pub use echo::{Echo, echo};
 pub use hello::{greeting, hello};
+#[cfg(feature = "json")]
+pub use json::{Json, json};
 pub use lines::{Lines, lines};
 pub use once::{Once, once};
 pub use say::Say;
+pub use sixteen::{Sixteen, sixteen};
 pub use time::time;
 pub use upper::{Upper, upper};
+#[cfg(feature = "zlib")]
+pub use zlib::{Zlib, zlib};

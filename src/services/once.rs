@@ -42,6 +42,10 @@ impl<H: Handler> Handler for Once<H> {
         self.0.timer(exchange)
     }
 
+    fn wake(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        self.0.wake(exchange)
+    }
+
     fn drain(&mut self, exchange: &mut Exchange<'_>) -> Flow {
         self.0.drain(exchange)
     }

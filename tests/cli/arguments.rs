@@ -56,7 +56,7 @@ fn the_help_of_serve_shows_what_works_and_nothing_else() {
         let variable = format!("EVMUX_{}", option.replace('-', "_").to_uppercase());
         assert!(help.contains(&variable), "{variable}");
     }
-    for absent in ["--drain-delay", "--admin", "--trace", "sixteen", "json", "zlib"] {
+    for absent in ["--drain-delay", "--admin", "--trace", "xmlrpc"] {
         assert!(!help.contains(absent), "{absent}");
     }
     for name in MODELS {
@@ -112,6 +112,9 @@ fn every_mistake_on_the_command_line_is_one_line_and_status_2() {
         &["serve", "--service", "lines", "--listen", "udp:127.0.0.1:9000"],
         &["serve", "--service", "blocks", "--listen", "udp:127.0.0.1:9000"],
         &["serve", "--service", "busy", "--listen", "udp:127.0.0.1:9000"],
+        &["serve", "--service", "sixteen", "--listen", "udp:127.0.0.1:9000"],
+        &["serve", "--service", "json", "--listen", "udp:127.0.0.1:9000"],
+        &["serve", "--service", "zlib", "--listen", "udp:127.0.0.1:9000"],
         &["serve", "--listen", "unix:"],
         &["serve", "--listen", ""],
         &["serve", "--model", "pool", "--threads", "0"],
@@ -143,7 +146,12 @@ fn every_mistake_on_the_command_line_is_one_line_and_status_2() {
 fn an_unknown_name_lists_the_known_ones() {
     let line = refused(evmux(&["serve", "--service", "uper"]));
     assert!(line.contains("uper"), "{line}");
-    assert!(line.contains("upper, echo, discard, hello, time, lines, blocks, busy"), "{line}");
+    assert!(
+        line.contains(
+            "upper, echo, discard, hello, time, sixteen, lines, blocks, json, zlib, busy"
+        ),
+        "{line}"
+    );
     let line = refused(evmux(&["serve", "--model", "kqueue"]));
     assert!(line.contains("kqueue"), "{line}");
     assert!(line.contains("sequential, threads, pool, poll, epoll"), "{line}");
@@ -165,13 +173,14 @@ fn a_service_of_streams_is_not_served_over_udp() {
 
 /// Options that concern some services or models only, with a value, and one that they do not
 /// concern.
-const SELECTIVE: [(&str, Option<&str>, &[&str]); 7] = [
+const SELECTIVE: [(&str, Option<&str>, &[&str]); 8] = [
     ("reactors", Some("2"), &["--model", "poll"]),
     ("threads", Some("2"), &["--model", "epoll"]),
     ("greeting", Some("hi"), &["--service", "upper"]),
     ("once", None, &["--service", "lines"]),
     ("busy", Some("1ms"), &["--service", "lines"]),
     ("max-frame", Some("1KiB"), &["--service", "echo"]),
+    ("max-frame", Some("1KiB"), &["--service", "sixteen"]),
     ("frame-timeout", Some("1s"), &["--service", "time"]),
 ];
 

@@ -4,8 +4,8 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::binary::{Server, evmux};
-use crate::last_line;
+use crate::binary::{Server, ask, evmux};
+use crate::{MODELS, last_line};
 
 #[test]
 fn rust_log_decides_what_is_logged() {
@@ -44,4 +44,26 @@ fn a_backlog_that_somaxconn_cuts_is_said() {
     assert!(log.contains("somaxconn") && log.contains(&more), "{log}");
     let log = Server::start(&["--backlog", "1"]).end(Signal::TERM).stderr;
     assert!(!log.contains("somaxconn"), "{log}");
+}
+
+#[test]
+fn octets_that_are_too_few_are_told_at_the_default_level_once_a_second() {
+    for model in MODELS {
+        let mut server = Server::start(&["--service", "sixteen", "--model", model]);
+        let stream = server.connect();
+        let client = stream.local_addr().unwrap();
+        assert_eq!(ask(stream, b"only eleven"), b"");
+        let line = server.wait_for_log("WARN");
+        let expected = format!("refused {client}: the peer finished after 11 of 16 bytes");
+        assert!(line.ends_with(&expected), "{model}: {line}");
+        for _ in 0..50 {
+            assert_eq!(server.ask(b"short"), b"");
+        }
+        // The server lives.
+        assert_eq!(server.ask(b"Hi there, server"), b"Farewell, client");
+        let log = server.end(Signal::TERM).stderr;
+        let warnings = log.lines().filter(|line| line.contains("WARN")).count();
+        // One a second, however long these fifty took.
+        assert!(warnings < 50, "{model}: {log}");
+    }
 }

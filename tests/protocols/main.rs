@@ -2,5 +2,9 @@
 //! connection by calls.
 
 mod codecs;
+#[cfg(feature = "json")]
+mod json;
 mod services;
 mod talk;
+#[cfg(feature = "zlib")]
+mod zlib;

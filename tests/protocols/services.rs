@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use evmux::services::{
-    Blocks, Discard, Echo, Lines, Upper, busy, echo, greeting, hello, lines, once, time, upper,
+    Blocks, Discard, Echo, Lines, Sixteen, Upper, busy, echo, greeting, hello, lines, once,
+    sixteen, time, upper,
 };
-use evmux::{CloseReason, Limits, Peer, PeerAddress, Service, Violation};
+use evmux::{CloseReason, Exchange, Flow, Handler, Limits, Peer, PeerAddress, Service, Violation};
 
 use crate::talk::Talk;
 
@@ -99,6 +100,23 @@ fn once_does_not_wait_for_who_says_nothing() {
     assert_eq!(talk.heard(), b"");
 }
 
+#[test]
+fn once_passes_on_every_call_that_a_handler_may_get() {
+    /// Says which of its calls was made.
+    struct Telltale;
+    impl Handler for Telltale {
+        fn receive(&mut self, _: &mut Exchange<'_>) -> Flow {
+            Flow::Wait
+        }
+        fn wake(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+            exchange.to_send.append(b"woken");
+            Flow::Close
+        }
+    }
+    let mut talk = Talk::new(once(|_: &Peer| Telltale).handler(&nobody()));
+    assert_eq!(talk.say(b"x").wake().heard(), b"woken");
+}
+
 // ── echo, discard ────────────────────────────────────────────────────────────────────────────────
 
 #[test]
@@ -153,6 +171,46 @@ fn time_asks_the_clock_for_each_connection() {
     let mut talk = Talk::new(service(&nobody()));
     assert_eq!(talk.heard(), b"Thu Jun 17 19:49:60 2010\n");
     assert_eq!(talk.reason(), CloseReason::Served);
+}
+
+// ── sixteen ──────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn sixteen_octets_in_any_pieces_are_answered_with_sixteen() {
+    let message = b"Hi there, server";
+    for cut in 0..=message.len() {
+        let (first, second) = message.split_at(cut);
+        let mut talk = Talk::new(sixteen(&nobody()));
+        assert_eq!(talk.say(first).say(second).heard(), b"Farewell, client");
+        assert_eq!(talk.reason(), CloseReason::Served);
+    }
+}
+
+#[test]
+fn octets_behind_the_sixteenth_are_not_listened_to() {
+    let mut talk = Talk::with(Sixteen, Limits::default(), 1);
+    assert_eq!(talk.say(&[7; 10_000]).say(b"more").heard(), b"Farewell, client");
+    assert_eq!(talk.reason(), CloseReason::Served);
+}
+
+#[test]
+fn fewer_than_sixteen_octets_get_no_answer_and_are_told_with_their_number() {
+    for count in 0..16 {
+        let mut talk = Talk::new(Sixteen);
+        let violation = talk.say(&vec![b'x'; count]).violation();
+        let received = count as u64;
+        assert_eq!(violation, Some(Violation::Truncated { received, expected: 16 }));
+        assert_eq!(talk.heard(), b"");
+    }
+}
+
+#[test]
+fn begun_octets_are_waited_for_no_longer_than_a_frame_may_take() {
+    let mut talk = Talk::new(Sixteen);
+    assert_eq!(talk.deadline(), None);
+    let deadline = talk.say(b"x").deadline();
+    assert!(deadline.is_some());
+    assert_eq!(talk.say(b"x").deadline(), deadline);
 }
 
 // ── lines, busy ──────────────────────────────────────────────────────────────────────────────────
@@ -288,7 +346,7 @@ fn a_begun_block_is_waited_for_no_longer_than_a_frame_may_take() {
 
 #[test]
 fn a_handler_is_no_larger_than_what_it_must_remember() {
-    assert_eq!(size_of::<Echo>() + size_of::<Upper>() + size_of::<Blocks>(), 0);
+    assert_eq!(size_of::<(Echo, Upper, Blocks, Sixteen)>(), 0);
     assert_eq!(size_of::<Lines>(), 8);
     fn size<S: Service>(_: &S) -> usize {
         size_of::<S::Handler>()

@@ -70,6 +70,13 @@ impl<H: Handler> Talk<H> {
         self.go_on()
     }
 
+    /// Another thread of the server wakes the handler.
+    pub(crate) fn wake(&mut self) -> &mut Self {
+        let answer = self.connection.wake(Lent::new(&mut self.output, &self.limits, NOW));
+        self.client.take(&mut self.connection, answer, &self.limits);
+        self.go_on()
+    }
+
     /// What the client has heard.
     pub(crate) fn heard(&self) -> &[u8] {
         &self.client.heard

@@ -7,7 +7,8 @@ use std::io;
 use std::time::Duration;
 
 use evmux::services::{
-    blocks, busy, datagrams, discard, echo, greeting, hello, lines, once, time, upper,
+    blocks, busy, datagrams, discard, echo, greeting, hello, json, lines, once, sixteen, time,
+    upper, zlib,
 };
 use evmux::{
     Address, CloseReason, DatagramHandler, ListenOptions, LocalAddress, Server, Service, Snapshot,
@@ -36,8 +37,11 @@ pub(crate) fn serve(options: ServeOptions, stderr: &LineQueue) -> Result<(), Fai
             None => run(hello, options, stderr),
         },
         Served::Time => run(time(clocks::local_time), options, stderr),
+        Served::Sixteen => run(sixteen, options, stderr),
         Served::Lines => run(lines, options, stderr),
         Served::Blocks => run(blocks, options, stderr),
+        Served::Json => run(json, options, stderr),
+        Served::Zlib => run(zlib, options, stderr),
         Served::Busy => run(busy(move || clocks::use_processor(cost)), options, stderr),
     }
 }
@@ -106,7 +110,12 @@ fn datagram_handler(options: &ServeOptions) -> Option<Box<dyn DatagramHandler + 
             None => Box::new(datagrams::hello),
         },
         Served::Time => Box::new(datagrams::time(clocks::local_time)),
-        Served::Lines | Served::Blocks | Served::Busy => return None,
+        Served::Sixteen
+        | Served::Lines
+        | Served::Blocks
+        | Served::Json
+        | Served::Zlib
+        | Served::Busy => return None,
     })
 }
 

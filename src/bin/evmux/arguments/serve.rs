@@ -44,20 +44,26 @@ pub(crate) enum Served {
     Discard,
     Hello,
     Time,
+    Sixteen,
     Lines,
     Blocks,
+    Json,
+    Zlib,
     Busy,
 }
 
 impl Served {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 11] = [
         Self::Upper,
         Self::Echo,
         Self::Discard,
         Self::Hello,
         Self::Time,
+        Self::Sixteen,
         Self::Lines,
         Self::Blocks,
+        Self::Json,
+        Self::Zlib,
         Self::Busy,
     ];
 
@@ -68,8 +74,11 @@ impl Served {
             Self::Discard => "discard",
             Self::Hello => "hello",
             Self::Time => "time",
+            Self::Sixteen => "sixteen",
             Self::Lines => "lines",
             Self::Blocks => "blocks",
+            Self::Json => "json",
+            Self::Zlib => "zlib",
             Self::Busy => "busy",
         }
     }
@@ -89,9 +98,14 @@ impl Served {
         matches!(self, Self::Upper | Self::Echo | Self::Discard | Self::Hello | Self::Time)
     }
 
+    /// Whether clients say how long their frames are.
+    fn has_long_frames(self) -> bool {
+        matches!(self, Self::Lines | Self::Blocks | Self::Json | Self::Zlib | Self::Busy)
+    }
+
     /// Whether it waits for whole frames.
     fn is_framed(self) -> bool {
-        matches!(self, Self::Lines | Self::Blocks | Self::Busy)
+        self.has_long_frames() || self == Self::Sixteen
     }
 }
 
@@ -105,8 +119,11 @@ pub(super) struct Arguments {
     ///   discard  nothing
     ///   hello    Hello and their address, then it closes
     ///   time     the local time, then it closes
+    ///   sixteen  a farewell for 16 octets, then it closes
     ///   lines    each line in upper case
     ///   blocks   each block, a 4-byte length and so many bytes, in upper case
+    ///   json     each line, a JSON value, with its strings in upper case
+    ///   zlib     all that they send until its end, compressed
     ///   busy     as lines, and each costs CPU time
     #[arg(long, env = "EVMUX_SERVICE", value_name = "NAME", default_value = "upper")]
     #[arg(help_heading = WHAT, verbatim_doc_comment)]
@@ -175,7 +192,8 @@ pub(super) struct Arguments {
     #[arg(help_heading = HOW_MUCH)]
     send_buffer_limit: Given,
 
-    /// lines, blocks, busy: the longest line or block that a client may send
+    /// lines, blocks, json, zlib, busy: the longest line or block, or for zlib all, that a client
+    /// may send
     #[arg(long, env = "EVMUX_MAX_FRAME", value_name = "SIZE", default_value = "1MiB")]
     #[arg(help_heading = HOW_MUCH)]
     max_frame: Given,
@@ -190,8 +208,8 @@ pub(super) struct Arguments {
     #[arg(help_heading = HOW_LONG)]
     write_timeout: Given,
 
-    /// lines, blocks, busy: a client whose line or block is begun, but not whole after so long, is
-    /// closed
+    /// sixteen, lines, blocks, json, zlib, busy: a client whose octets, line, block or input are
+    /// begun, but not whole after so long, is closed
     #[arg(long, env = "EVMUX_FRAME_TIMEOUT", value_name = "DURATION", default_value = "60s")]
     #[arg(help_heading = HOW_LONG)]
     frame_timeout: Given,
@@ -228,7 +246,8 @@ impl Arguments {
         let service = self.service.read(Served::named)?;
         let model = self.model.read(model)?;
         let speaks_once = matches!(service, Served::Upper | Served::Echo);
-        let framed = "the services lines, blocks and busy";
+        let long_frames = "the services lines, blocks, json, zlib and busy";
+        let framed = "the services sixteen, lines, blocks, json, zlib and busy";
 
         let once = self.once.only_for("the services upper and echo", speaks_once)?;
         let busy = self.busy.only_for("the service busy", service == Served::Busy)?;
@@ -237,7 +256,7 @@ impl Arguments {
             .map(|greeting| greeting.only_for("the service hello", service == Served::Hello));
         let threads = self.threads.only_for("the model pool", model == Model::Pool)?;
         let reactors = self.reactors.only_for("the model epoll", model == Model::Epoll)?;
-        let max_frame = self.max_frame.only_for(framed, service.is_framed())?;
+        let max_frame = self.max_frame.only_for(long_frames, service.has_long_frames())?;
         let frame_timeout = self.frame_timeout.only_for(framed, service.is_framed())?;
 
         let mut limits = Limits::default()
