@@ -59,6 +59,7 @@
 //! - [`Limits`], [`CloseReason`], [`Snapshot`]: what a connection may use, why it ended, what was
 //!   counted.
 //! - [`services`], [`codec`]: handlers that are ready, and what they are made of.
+//! - [`client`]: for blocking programs that ask a server.
 //! - [`Connection`], [`Lent`], [`Answer`], [`Wants`]: a connection without any I/O, for who drives
 //!   it with sockets of an own, or in a test without any.
 //!
@@ -101,6 +102,7 @@
 compile_error!("evmux runs on 64-bit Linux only: it waits with epoll, timerfd and eventfd");
 
 mod buffer;
+pub mod client;
 pub mod codec;
 mod connection;
 mod counters;

@@ -138,6 +138,30 @@ pub(crate) fn queued(fd: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
+/// Lets the UDP socket `fd`, which is not connected, hear of datagrams that came to nobody.
+///
+/// Without this, only a connected socket does. Each refusal is then an error of the next call, and
+/// stays in a queue of its own, for MSG_ERRQUEUE, until it is taken from there (ip(7), ipv6(7)).
+pub(crate) fn report_refusals(fd: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
+    let (level, option) = if ipv6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_RECVERR)
+    };
+    let on: c_int = 1;
+    // SAFETY: the option is an int, and pointer and length are those of one.
+    checked(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            option,
+            ptr::from_ref(&on).cast(),
+            mem::size_of::<c_int>() as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
 /// Lets this process have as many descriptors as it may: raises the soft limit to the hard one.
 /// Returns the limit that is now in force.
 ///

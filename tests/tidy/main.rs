@@ -40,6 +40,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("local", 2),
     ("trace", 2),
     ("witness", 2),
+    ("client", 2),
     // Ways of waiting.
     ("front", 3),
     // The door, and the world for tests.
