@@ -9,10 +9,13 @@
 //! - [`upper`]: a stream of text, upper-cased as it passes.
 //! - [`lines`]: frames that end with a line feed.
 //! - [`blocks`]: frames that begin with their length.
+//! - `xmlrpc`: calls of functions, as XML (feature `xmlrpc`).
 
 pub mod blocks;
 pub mod lines;
 pub mod upper;
+#[cfg(feature = "xmlrpc")]
+pub mod xmlrpc;
 
 use std::error::Error;
 use std::fmt;

@@ -8,3 +8,5 @@ mod services;
 mod talk;
 #[cfg(feature = "zlib")]
 mod zlib;
+#[cfg(feature = "xmlrpc")]
+mod xmlrpc;
