@@ -203,6 +203,7 @@ pub struct Exchange<'a> {
     pub(crate) now: Moment,
     pub(crate) max_frame: usize,
     pub(crate) partial: Partial,
+    pub(crate) draining: bool,
 }
 
 /// What a handler said of the frame it is in.
@@ -226,6 +227,13 @@ impl Exchange<'_> {
     /// header's word with, before anything is stored.
     pub fn max_frame(&self) -> usize {
         self.max_frame
+    }
+
+    /// Whether the server is going away, and everything that had come when it began to is here. What
+    /// is answered now may say that it is the last answer; [`Handler::drain`] follows once no frame
+    /// has begun.
+    pub fn draining(&self) -> bool {
+        self.draining
     }
 
     /// Calls [`Handler::timer`] once, when `after` has passed. One timer a connection: setting it

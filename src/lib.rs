@@ -96,7 +96,8 @@
 //!
 //! `default` is `cli`, the program `evmux` with all that it needs. Who embeds the library writes
 //! `default-features = false`. `sim` is a simulated world to test a handler in; `json` and `zlib` are
-//! the services of these names.
+//! the services of these names; `http` serves a function from requests to responses; `xmlrpc` reads
+//! and writes calls.
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("evmux runs on 64-bit Linux only: it waits with epoll, timerfd and eventfd");
@@ -156,7 +157,7 @@ pub use witness::OpenConnection;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-// And those in docs/embedding.md, one of which needs the simulation.
-#[cfg(all(doctest, feature = "sim"))]
+// And those in docs/embedding.md, some of which need features.
+#[cfg(all(doctest, feature = "sim", feature = "xmlrpc"))]
 #[doc = include_str!("../docs/embedding.md")]
 struct Embedding;

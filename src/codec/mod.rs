@@ -9,9 +9,12 @@
 //! - [`upper`]: a stream of text, upper-cased as it passes.
 //! - [`lines`]: frames that end with a line feed.
 //! - [`blocks`]: frames that begin with their length.
+//! - `http1`: requests of HTTP, each with its body (feature `http`).
 //! - `xmlrpc`: calls of functions, as XML (feature `xmlrpc`).
 
 pub mod blocks;
+#[cfg(feature = "http")]
+pub mod http1;
 pub mod lines;
 pub mod upper;
 #[cfg(feature = "xmlrpc")]

@@ -75,6 +75,10 @@ impl<H: Handler> Connection<H> {
         room: usize,
         now: Moment,
     ) -> Outcome {
+        let draining = self
+            .waiting
+            .as_deref()
+            .is_some_and(|waiting| matches!(waiting.drain, Drain::Reading(0) | Drain::Told));
         let mut exchange = Exchange {
             received: Received::new(bytes),
             to_send: Outgoing::new(output, room),
@@ -82,6 +86,7 @@ impl<H: Handler> Connection<H> {
             now,
             max_frame: limits.max_frame,
             partial: Partial::Unsaid,
+            draining,
         };
         let handler = &mut self.handler;
         let flow = match call {

@@ -21,6 +21,8 @@
 //!
 //! The first five are for UDP sockets too, in [`datagrams`].
 //!
+//! With the feature `http`, `Http` makes a service of a function from requests to responses.
+//!
 //! [`once`] makes a service of a stream one that answers the first bytes and closes.
 
 mod blocks;
@@ -31,6 +33,8 @@ mod echo;
 mod hello;
 #[cfg(feature = "json")]
 mod json;
+#[cfg(feature = "http")]
+mod http;
 mod lines;
 mod once;
 mod say;
@@ -47,6 +51,8 @@ pub use echo::{Echo, echo};
 pub use hello::{greeting, hello};
 #[cfg(feature = "json")]
 pub use json::{Json, json};
+#[cfg(feature = "http")]
+pub use http::{Application, Body, Http, Response};
 pub use lines::{Lines, lines};
 pub use once::{Once, once};
 pub use say::Say;

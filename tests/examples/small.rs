@@ -118,3 +118,32 @@ fn foreign_serves_beside_what_its_program_waits_for() {
     example.end_input();
     second.hear_last("");
 }
+
+#[cfg(feature = "http")]
+#[test]
+fn http_answers_a_browser_and_who_types_by_hand() {
+    let example = Example::start("http");
+    let mut by_hand = example.connect();
+    by_hand.say("GET / HTTP/1.0\n\n");
+    by_hand.hear_last(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 54\r\n\
+         Connection: close\r\n\r\n<!DOCTYPE html>\n<title>evmux</title>\nvisit 1\n",
+    );
+    let mut browser = example.connect();
+    browser.say("GET /visits.json HTTP/1.1\r\nHost: a\r\n\r\n");
+    browser.hear(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n\
+         Content-Length: 14\r\n\r\n{\"visits\": 1}\n",
+    );
+    browser.say("POST /shout HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe");
+    browser.say("\r\n3\r\nllo\r\n0\r\n\r\n");
+    browser.hear(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 5\r\n\r\n\
+         HELLO",
+    );
+    browser.say("GET /nowhere HTTP/1.1\r\nConnection: close\r\n\r\n");
+    browser.hear_last(
+        "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Content-Length: 10\r\nConnection: close\r\n\r\nNot Found\n",
+    );
+}

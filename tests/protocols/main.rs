@@ -4,6 +4,10 @@
 mod codecs;
 #[cfg(feature = "json")]
 mod json;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "http")]
+mod http1;
 mod services;
 mod talk;
 #[cfg(feature = "zlib")]
