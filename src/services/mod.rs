@@ -21,7 +21,8 @@
 //!
 //! The first five are for UDP sockets too, in [`datagrams`].
 //!
-//! With the feature `http`, `Http` makes a service of a function from requests to responses.
+//! With the feature `http`, `Http` makes a service of a function from requests to responses; with
+//! the feature `xmlrpc`, `xmlrpc` makes one of functions that other programs call.
 //!
 //! [`once`] makes a service of a stream one that answers the first bytes and closes.
 
@@ -31,16 +32,18 @@ pub mod datagrams;
 mod discard;
 mod echo;
 mod hello;
-#[cfg(feature = "json")]
-mod json;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "json")]
+mod json;
 mod lines;
 mod once;
 mod say;
 mod sixteen;
 mod time;
 mod upper;
+#[cfg(feature = "xmlrpc")]
+mod xmlrpc;
 #[cfg(feature = "zlib")]
 mod zlib;
 
@@ -49,15 +52,17 @@ pub use busy::{Busy, busy};
 pub use discard::{Discard, discard};
 pub use echo::{Echo, echo};
 pub use hello::{greeting, hello};
-#[cfg(feature = "json")]
-pub use json::{Json, json};
 #[cfg(feature = "http")]
 pub use http::{Application, Body, Http, Response};
+#[cfg(feature = "json")]
+pub use json::{Json, json};
 pub use lines::{Lines, lines};
 pub use once::{Once, once};
 pub use say::Say;
 pub use sixteen::{Sixteen, sixteen};
 pub use time::time;
 pub use upper::{Upper, upper};
+#[cfg(feature = "xmlrpc")]
+pub use xmlrpc::{Registry, XmlRpc, xmlrpc};
 #[cfg(feature = "zlib")]
 pub use zlib::{Zlib, zlib};

@@ -56,7 +56,7 @@ fn the_help_of_serve_shows_what_works_and_nothing_else() {
         let variable = format!("EVMUX_{}", option.replace('-', "_").to_uppercase());
         assert!(help.contains(&variable), "{variable}");
     }
-    for absent in ["--drain-delay", "--admin", "--trace", "xmlrpc"] {
+    for absent in ["--drain-delay", "--admin", "--trace"] {
         assert!(!help.contains(absent), "{absent}");
     }
     for name in MODELS {
@@ -103,7 +103,7 @@ fn every_mistake_on_the_command_line_is_one_line_and_status_2() {
         &["serve", "--model", "io_uring"],
         &["serve", "--model", "two\nlines"],
         &["serve", "--two\n\nlines"],
-        &["serve", "--service", "xmlrpc"],
+        &["serve", "--service", "smtp"],
         &["serve", "--service", "UPPER"],
         &["serve", "--listen", "localhost"],
         &["serve", "--listen", "localhost:http"],
@@ -115,6 +115,7 @@ fn every_mistake_on_the_command_line_is_one_line_and_status_2() {
         &["serve", "--service", "sixteen", "--listen", "udp:127.0.0.1:9000"],
         &["serve", "--service", "json", "--listen", "udp:127.0.0.1:9000"],
         &["serve", "--service", "zlib", "--listen", "udp:127.0.0.1:9000"],
+        &["serve", "--service", "xmlrpc", "--listen", "udp:127.0.0.1:9000"],
         &["serve", "--listen", "unix:"],
         &["serve", "--listen", ""],
         &["serve", "--model", "pool", "--threads", "0"],
@@ -148,7 +149,7 @@ fn an_unknown_name_lists_the_known_ones() {
     assert!(line.contains("uper"), "{line}");
     assert!(
         line.contains(
-            "upper, echo, discard, hello, time, sixteen, lines, blocks, json, zlib, busy"
+            "upper, echo, discard, hello, time, sixteen, lines, blocks, json, zlib, xmlrpc, busy"
         ),
         "{line}"
     );

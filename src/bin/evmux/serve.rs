@@ -7,8 +7,8 @@ use std::io;
 use std::time::Duration;
 
 use evmux::services::{
-    blocks, busy, datagrams, discard, echo, greeting, hello, json, lines, once, sixteen, time,
-    upper, zlib,
+    Registry, blocks, busy, datagrams, discard, echo, greeting, hello, json, lines, once, sixteen,
+    time, upper, xmlrpc, zlib,
 };
 use evmux::{
     Address, CloseReason, DatagramHandler, ListenOptions, LocalAddress, Server, Service, Snapshot,
@@ -42,6 +42,7 @@ pub(crate) fn serve(options: ServeOptions, stderr: &LineQueue) -> Result<(), Fai
         Served::Blocks => run(blocks, options, stderr),
         Served::Json => run(json, options, stderr),
         Served::Zlib => run(zlib, options, stderr),
+        Served::Xmlrpc => run(xmlrpc(Registry::standard()), options, stderr),
         Served::Busy => run(busy(move || clocks::use_processor(cost)), options, stderr),
     }
 }
@@ -115,6 +116,7 @@ fn datagram_handler(options: &ServeOptions) -> Option<Box<dyn DatagramHandler + 
         | Served::Blocks
         | Served::Json
         | Served::Zlib
+        | Served::Xmlrpc
         | Served::Busy => return None,
     })
 }

@@ -235,8 +235,9 @@ fn scalar(tag: Tag, text: &str) -> Result<Value, Problem> {
             _ => None,
         },
         _ => {
-            // It comes with line breaks.
-            let letters: String = text.split_ascii_whitespace().collect();
+            // It comes with line breaks; and what is no letter of it is passed over, says RFC 2045.
+            let is_letter = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
+            let letters: String = text.chars().filter(is_letter).collect();
             LENIENT.decode(letters).ok().map(Value::Base64)
         }
     };

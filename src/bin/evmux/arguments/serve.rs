@@ -49,11 +49,12 @@ pub(crate) enum Served {
     Blocks,
     Json,
     Zlib,
+    Xmlrpc,
     Busy,
 }
 
 impl Served {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Upper,
         Self::Echo,
         Self::Discard,
@@ -64,6 +65,7 @@ impl Served {
         Self::Blocks,
         Self::Json,
         Self::Zlib,
+        Self::Xmlrpc,
         Self::Busy,
     ];
 
@@ -79,6 +81,7 @@ impl Served {
             Self::Blocks => "blocks",
             Self::Json => "json",
             Self::Zlib => "zlib",
+            Self::Xmlrpc => "xmlrpc",
             Self::Busy => "busy",
         }
     }
@@ -100,7 +103,10 @@ impl Served {
 
     /// Whether clients say how long their frames are.
     fn has_long_frames(self) -> bool {
-        matches!(self, Self::Lines | Self::Blocks | Self::Json | Self::Zlib | Self::Busy)
+        matches!(
+            self,
+            Self::Lines | Self::Blocks | Self::Json | Self::Zlib | Self::Xmlrpc | Self::Busy
+        )
     }
 
     /// Whether it waits for whole frames.
@@ -124,6 +130,7 @@ pub(super) struct Arguments {
     ///   blocks   each block, a 4-byte length and so many bytes, in upper case
     ///   json     each line, a JSON value, with its strings in upper case
     ///   zlib     all that they send until its end, compressed
+    ///   xmlrpc   calls of functions: add, upper, system.listMethods and others
     ///   busy     as lines, and each costs CPU time
     #[arg(long, env = "EVMUX_SERVICE", value_name = "NAME", default_value = "upper")]
     #[arg(help_heading = WHAT, verbatim_doc_comment)]
@@ -192,8 +199,8 @@ pub(super) struct Arguments {
     #[arg(help_heading = HOW_MUCH)]
     send_buffer_limit: Given,
 
-    /// lines, blocks, json, zlib, busy: the longest line or block, or for zlib all, that a client
-    /// may send
+    /// lines, blocks, json, zlib, xmlrpc, busy: the longest line, block or body, or for zlib all,
+    /// that a client may send
     #[arg(long, env = "EVMUX_MAX_FRAME", value_name = "SIZE", default_value = "1MiB")]
     #[arg(help_heading = HOW_MUCH)]
     max_frame: Given,
@@ -208,8 +215,8 @@ pub(super) struct Arguments {
     #[arg(help_heading = HOW_LONG)]
     write_timeout: Given,
 
-    /// sixteen, lines, blocks, json, zlib, busy: a client whose octets, line, block or input are
-    /// begun, but not whole after so long, is closed
+    /// sixteen, lines, blocks, json, zlib, xmlrpc, busy: a client whose octets, line, block,
+    /// request or input are begun, but not whole after so long, is closed
     #[arg(long, env = "EVMUX_FRAME_TIMEOUT", value_name = "DURATION", default_value = "60s")]
     #[arg(help_heading = HOW_LONG)]
     frame_timeout: Given,
@@ -246,8 +253,8 @@ impl Arguments {
         let service = self.service.read(Served::named)?;
         let model = self.model.read(model)?;
         let speaks_once = matches!(service, Served::Upper | Served::Echo);
-        let long_frames = "the services lines, blocks, json, zlib and busy";
-        let framed = "the services sixteen, lines, blocks, json, zlib and busy";
+        let long_frames = "the services lines, blocks, json, zlib, xmlrpc and busy";
+        let framed = "the services sixteen, lines, blocks, json, zlib, xmlrpc and busy";
 
         let once = self.once.only_for("the services upper and echo", speaks_once)?;
         let busy = self.busy.only_for("the service busy", service == Served::Busy)?;
