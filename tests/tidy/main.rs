@@ -41,6 +41,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("trace", 2),
     ("witness", 2),
     ("client", 2),
+    ("trace", 2),
+    ("witness", 2),
     // Ways of waiting.
     ("front", 3),
     // The door, and the world for tests.
