@@ -14,10 +14,12 @@ use std::time::Duration;
 use libc::c_int;
 
 mod datagrams;
+mod packets;
 
 pub(crate) use datagrams::{
     BATCH, Envelope, lost_datagrams, name_destinations, receive_datagrams, send_datagrams,
 };
+pub(crate) use packets::{EVERY_INTERFACE, bind_to_packets, interface_index, receive_packet};
 
 /// One descriptor to wait for. A negative `fd` is skipped by the kernel.
 pub(crate) use libc::pollfd as PollFd;

@@ -34,6 +34,9 @@ pub enum ToSend<'a> {
     /// What comes from here, as it comes: a file, a pipe, a terminal. No more is read ahead than
     /// 64 KiB.
     File(&'a File),
+    /// The same, but a line only when it is whole, or longer than 64 KiB; the last one may lack its
+    /// line feed.
+    Lines(&'a File),
 }
 
 /// Bytes moved in one call.
@@ -162,6 +165,8 @@ struct Sending<'a> {
     ahead: Vec<u8>,
     /// Bytes of `ahead` that are sent.
     sent: usize,
+    /// Bytes of `ahead` that may be sent: all, or those of whole lines.
+    whole: usize,
     /// The file has nothing more, or is not asked any more.
     exhausted: bool,
     /// Our end is told.
@@ -171,13 +176,15 @@ struct Sending<'a> {
 impl<'a> Sending<'a> {
     fn new(source: ToSend<'a>) -> Self {
         let exhausted = matches!(source, ToSend::Bytes(_));
-        Self { source, ahead: Vec::new(), sent: 0, exhausted, finished: false }
+        Self { source, ahead: Vec::new(), sent: 0, whole: 0, exhausted, finished: false }
     }
 
     fn waiting(&self) -> &[u8] {
         match self.source {
             ToSend::Bytes(bytes) => bytes,
-            ToSend::File(_) => self.ahead.get(self.sent..).unwrap_or_default(),
+            ToSend::File(_) | ToSend::Lines(_) => {
+                self.ahead.get(self.sent..self.whole).unwrap_or_default()
+            }
         }
     }
 
@@ -188,7 +195,9 @@ impl<'a> Sending<'a> {
     /// The file to wait for: read from only when all that was read is sent.
     fn file(&self) -> Option<&'a File> {
         match self.source {
-            ToSend::File(file) if !self.exhausted && !self.has_bytes() => Some(file),
+            ToSend::File(file) | ToSend::Lines(file) if !self.exhausted && !self.has_bytes() => {
+                Some(file)
+            }
             _ => None,
         }
     }
@@ -207,7 +216,7 @@ impl<'a> Sending<'a> {
             Ok(count) => {
                 match &mut self.source {
                     ToSend::Bytes(bytes) => *bytes = bytes.get(count..).unwrap_or_default(),
-                    ToSend::File(_) => self.sent += count,
+                    ToSend::File(_) | ToSend::Lines(_) => self.sent += count,
                 }
                 Ok(())
             }
@@ -224,20 +233,30 @@ impl<'a> Sending<'a> {
     }
 
     fn read(&mut self) -> io::Result<()> {
-        let ToSend::File(mut file) = self.source else { return Ok(()) };
-        self.ahead.resize(CHUNK, 0);
+        let (mut file, by_line) = match self.source {
+            ToSend::File(file) => (file, false),
+            ToSend::Lines(file) => (file, true),
+            ToSend::Bytes(_) => return Ok(()),
+        };
+        // Only a begun line is left.
+        self.ahead.drain(..self.sent);
         self.sent = 0;
-        match file.read(&mut self.ahead) {
-            Ok(count) => {
-                self.ahead.truncate(count);
-                self.exhausted = count == 0;
-                Ok(())
-            }
-            Err(error) => {
-                self.ahead.clear();
-                if is_passing(&error) { Ok(()) } else { Err(error) }
-            }
+        let begun = self.ahead.len();
+        self.ahead.resize(begun + CHUNK, 0);
+        let read = file.read(self.ahead.get_mut(begun..).unwrap_or_default());
+        self.ahead.truncate(begun + read.as_ref().map_or(0, |count| *count));
+        match read {
+            Ok(count) => self.exhausted = count == 0,
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Err(error),
         }
+        let wait_for_more = by_line && !self.exhausted && self.ahead.len() <= CHUNK;
+        self.whole = if wait_for_more {
+            memchr::memrchr(b'\n', &self.ahead).map_or(0, |last| last + 1)
+        } else {
+            self.ahead.len()
+        };
+        Ok(())
     }
 
     fn take_no_more(&mut self) {
@@ -247,7 +266,7 @@ impl<'a> Sending<'a> {
     fn drop_waiting(&mut self) {
         match &mut self.source {
             ToSend::Bytes(bytes) => *bytes = &[],
-            ToSend::File(_) => self.ahead.clear(),
+            ToSend::File(_) | ToSend::Lines(_) => self.whole = self.sent,
         }
     }
 }
@@ -398,6 +417,47 @@ mod tests {
         converse(&ours, ToSend::File(&input), collect(&mut received)).unwrap();
         dialogue.join().unwrap();
         assert_eq!(received, b"onetwo");
+    }
+
+    #[test]
+    fn a_line_is_sent_when_it_is_whole() {
+        let (ours, mut theirs) = pair();
+        let (reader, mut writer) = io::pipe().unwrap();
+        let dialogue = thread::spawn(move || {
+            let mut line = [0; 100];
+            writer.write_all(b"one\ntw").unwrap();
+            let length = theirs.read(&mut line).unwrap();
+            assert_eq!(&line[..length], b"one\n");
+            writer.write_all(b"o\nlast").unwrap();
+            let length = theirs.read(&mut line).unwrap();
+            assert_eq!(&line[..length], b"two\n");
+            drop(writer);
+            let mut rest = Vec::new();
+            theirs.read_to_end(&mut rest).unwrap();
+            assert_eq!(rest, b"last");
+        });
+        let input = File::from(std::os::fd::OwnedFd::from(reader));
+        converse(&ours, ToSend::Lines(&input), |_| Ok(ControlFlow::Continue(()))).unwrap();
+        dialogue.join().unwrap();
+    }
+
+    #[test]
+    fn a_line_that_never_ends_is_sent_all_the_same() {
+        let (ours, mut theirs) = pair();
+        let (reader, mut writer) = io::pipe().unwrap();
+        let feeding =
+            thread::spawn(move || writer.write_all(&vec![b'x'; 1 << 20]).map(|()| writer));
+        let reading = thread::spawn(move || {
+            // The pipe is still open when most of it has come.
+            let mut most = vec![0; 900 << 10];
+            theirs.read_exact(&mut most).unwrap();
+            let writer = feeding.join().unwrap().unwrap();
+            drop(writer);
+            io::copy(&mut theirs, &mut io::sink()).unwrap()
+        });
+        let input = File::from(std::os::fd::OwnedFd::from(reader));
+        converse(&ours, ToSend::Lines(&input), |_| Ok(ControlFlow::Continue(()))).unwrap();
+        assert_eq!(reading.join().unwrap(), 124 << 10);
     }
 
     #[test]

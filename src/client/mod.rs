@@ -14,6 +14,7 @@
 //! | knows no messages | [`write_block`], [`read_block`]: blocks that begin with their length |
 //! | sends or receives | [`exchange`], [`converse`]: both at a time |
 //! | loses datagrams | [`request`]: sends again, each time after twice the delay |
+//! | shows what others say | [`PacketSocket`]: the packets of an interface |
 //!
 //! Everything here blocks. A thread that serves connections must call none of it; [`Local`] and
 //! [`Reactor`] make connections from a loop.
@@ -49,9 +50,11 @@
 mod connect;
 mod converse;
 mod frames;
+mod packets;
 mod request;
 
 pub use connect::{ConnectError, connect};
 pub use converse::{ConverseError, ToSend, converse, exchange};
 pub use frames::{TransferError, read_block, receive_exactly, receive_to_end, write_block};
+pub use packets::PacketSocket;
 pub use request::{LONGEST_DATAGRAM, RequestError, RequestOptions, request};

@@ -385,11 +385,12 @@ impl fmt::Display for RequestError {
             Self::Send { address, source } => write!(f, "cannot send to {address}: {source}"),
             Self::Receive(source) => write!(f, "cannot receive: {source}"),
             Self::Unanswered { address, datagrams, waited, refused } => {
+                let refused = if *refused { "refused, and " } else { "" };
+                let count = if *datagrams == 1 { "a datagram" } else { "datagrams" };
+                let number = if *datagrams == 1 { String::new() } else { format!("{datagrams} ") };
                 let waited = waited.as_secs_f64();
-                let count = if *datagrams == 1 { "a datagram" } else { "each of the datagrams" };
-                let sent = format_args!("{datagrams} sent, {waited:.1} s");
-                let why = if *refused { "nobody is there" } else { "no answer" };
-                write!(f, "{address}: {why} for {count} ({sent}): server seems down")
+                write!(f, "{address}: {refused}no answer to {number}{count} in {waited:.1} s")?;
+                f.write_str(": server seems down")
             }
         }
     }
