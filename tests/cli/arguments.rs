@@ -17,6 +17,14 @@ fn help_and_version_go_to_stdout_with_status_0() {
         &["help"],
         &["serve", "--help"],
         &["help", "serve"],
+        &["client", "--help"],
+        &["client", "tcp", "--help"],
+        &["client", "help", "udp"],
+        &["client", "blocks", "-h"],
+        &["client", "sixteen", "--help"],
+        &["client", "http", "--help"],
+        &["resolve", "--help"],
+        &["sniff", "--help"],
         &["--version"],
         &["-V"],
     ] {
@@ -65,6 +73,23 @@ fn the_help_of_serve_shows_what_works_and_nothing_else() {
     // Grouped: headings stand at the margin.
     let headings = help.lines().filter(|line| !line.starts_with(' ') && line.ends_with(':'));
     assert!(headings.count() > 3, "{help}");
+}
+
+#[test]
+fn the_help_of_the_clients_names_their_options_and_variables() {
+    for (words, options) in [
+        (&["client", "tcp"][..], &["lines"][..]),
+        (&["client", "udp"], &["retry-after", "give-up-after", "broadcast"]),
+        (&["client", "http"], &["output"]),
+        (&["sniff"], &["count"]),
+    ] {
+        let help = run(evmux(&[words, &["--help"]].concat())).stdout;
+        for option in options {
+            assert!(help.contains(&format!("--{option}")), "--{option}");
+            let variable = format!("EVMUX_{}", option.replace('-', "_").to_uppercase());
+            assert!(help.contains(&variable), "{variable}");
+        }
+    }
 }
 
 #[test]
@@ -138,6 +163,23 @@ fn every_mistake_on_the_command_line_is_one_line_and_status_2() {
         &["serve", "--service", "lines", "--max-frame", "-1"],
         &["serve", "--drain-timeout", "ten"],
         &["serve", "--service", "busy", "--busy", "much"],
+        &["client"],
+        &["client", "frobnicate"],
+        &["client", "tcp"],
+        &["client", "tcp", "localhost"],
+        &["client", "tcp", "localhost:99999"],
+        &["client", "tcp", "udp:localhost:9"],
+        &["client", "tcp", "localhost:9", "two", "messages"],
+        &["client", "tcp", "localhost:9", "--line"],
+        &["client", "udp", "localhost:9"],
+        &["client", "udp", "localhost:9", "x", "--retry-after", "0s"],
+        &["client", "udp", "localhost:9", "x", "--retry-after", "3s"],
+        &["client", "udp", "localhost:9", "x", "--give-up-after", "later"],
+        &["client", "blocks", "localhost:9"],
+        &["client", "sixteen", "localhost:9", "stray"],
+        &["client", "http", "x", "-o"],
+        &["resolve", "one", "two", "three"],
+        &["sniff", "--count", "0"],
     ] {
         refused(evmux(words));
     }

@@ -4,11 +4,16 @@
 mod binary;
 
 mod arguments;
+mod client_streams;
+mod client_udp;
 mod datagrams;
+mod http_client;
 mod log;
 mod options;
+mod resolve;
 mod serving;
 mod signals;
+mod sniff;
 mod standard_streams;
 
 use std::fs;

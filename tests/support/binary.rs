@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -64,6 +64,16 @@ impl Process {
         Lines::of(self.0.stdout.take().expect("a pipe that nobody has taken"))
     }
 
+    /// The same of stderr.
+    pub(crate) fn stderr(&mut self) -> Lines {
+        Lines::of(self.0.stderr.take().expect("a pipe that nobody has taken"))
+    }
+
+    /// Where it hears stdin, which must be a pipe; asked once.
+    pub(crate) fn stdin(&mut self) -> ChildStdin {
+        self.0.stdin.take().expect("a pipe that nobody has taken")
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn status(&mut self) -> ExitStatus {
@@ -103,6 +113,57 @@ pub(crate) fn run(mut command: Command) -> Ended {
     let stderr = Lines::of(process.0.stderr.take().expect("it is a pipe"));
     let status = process.status();
     Ended { status, stdout: stdout.rest(), stderr: stderr.rest() }
+}
+
+/// How a client ended that was asked with bytes, and what it answered to the byte.
+pub(crate) struct Answered {
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Answered {
+    /// What it printed, since all went well.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Vec<u8> {
+        assert_eq!((self.status, self.stderr.as_str()), (Some(0), ""));
+        self.stdout
+    }
+
+    /// What it complained of, in one line and with status 1.
+    #[track_caller]
+    pub(crate) fn failed(self) -> String {
+        assert_eq!(self.status, Some(1), "{}", self.stderr);
+        assert_eq!(self.stderr.lines().count(), 1, "{}", self.stderr);
+        assert!(self.stderr.starts_with("evmux: "), "{}", self.stderr);
+        self.stderr.trim_end().to_owned()
+    }
+}
+
+/// Runs `command` to its end with `input` on its stdin.
+#[track_caller]
+pub(crate) fn feed(mut command: Command, input: &[u8]) -> Answered {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = Process::spawn(command);
+    let mut stdin = process.0.stdin.take().expect("it is a pipe");
+    let input = input.to_vec();
+    // Who ends before it has read everything is not interested in the rest.
+    thread::spawn(move || drop(stdin.write_all(&input)));
+    let stdout = read_aside(process.0.stdout.take().expect("it is a pipe"));
+    let stderr = read_aside(process.0.stderr.take().expect("it is a pipe"));
+    let status = process.status().code();
+    let stderr = String::from_utf8(stderr.recv().expect("its end")).expect("UTF-8");
+    Answered { status, stdout: stdout.recv().expect("its end"), stderr }
+}
+
+fn read_aside(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut all = Vec::new();
+        let _ = pipe.read_to_end(&mut all);
+        let _ = sender.send(all);
+    });
+    receiver
 }
 
 /// A running `evmux serve`, on a port of its own.

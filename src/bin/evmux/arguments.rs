@@ -5,17 +5,25 @@
 //! and whom it concerns is decided in the file of each command. Whatever is wrong becomes one
 //! line, clap's own findings too.
 
+mod client;
+mod endpoint;
 mod given;
 mod read;
+mod resolve;
 mod serve;
+mod sniff;
 
 use std::ffi::OsString;
 use std::fmt;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
+pub(crate) use client::{ClientOptions, TcpOptions, UdpOptions};
+pub(crate) use endpoint::Endpoint;
+pub(crate) use resolve::ResolveOptions;
 pub(crate) use serve::{ServeOptions, Served};
+pub(crate) use sniff::SniffOptions;
 
 /// What the command line asks for.
 pub(crate) enum Command {
@@ -23,6 +31,12 @@ pub(crate) enum Command {
     Explain(clap::Error),
     /// `evmux serve`.
     Serve(Box<ServeOptions>),
+    /// `evmux client`.
+    Client(ClientOptions),
+    /// `evmux resolve`.
+    Resolve(ResolveOptions),
+    /// `evmux sniff`.
+    Sniff(SniffOptions),
 }
 
 /// What is wrong with the command line, in one line: what, where, and what to do.
@@ -37,21 +51,37 @@ impl fmt::Display for Usage {
 
 /// Reads the command line, whose first word is the program's name, and the variables.
 pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Command, Usage> {
-    match Program::try_parse_from(line) {
-        Ok(Program { command: Subcommands::Serve(arguments) }) => {
-            Ok(Command::Serve(Box::new(arguments.options()?)))
-        }
+    let line: Vec<OsString> = line.into_iter().collect();
+    match Program::try_parse_from(&line) {
+        Ok(Program { command }) => Ok(match command {
+            Subcommands::Serve(arguments) => Command::Serve(Box::new(arguments.options()?)),
+            Subcommands::Client(arguments) => Command::Client(arguments.options()?),
+            Subcommands::Resolve(arguments) => Command::Resolve(arguments.options()),
+            Subcommands::Sniff(arguments) => Command::Sniff(arguments.options()?),
+        }),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Command::Explain(error)),
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                Err(Usage("a command is missing: serve (see 'evmux --help')".into()))
-            }
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(missing_command(&line)),
             _ => Err(Usage(one_line(&error.render().to_string()))),
         },
     }
 }
 
-/// TCP servers that show the classic ways of waiting for many connections
+/// What may stand behind the last word of `line`, which needs another one.
+fn missing_command(line: &[OsString]) -> Usage {
+    let program = Program::command();
+    let (mut command, mut name) = (&program, "evmux".to_owned());
+    for word in line.iter().skip(1) {
+        if let Some(inner) = word.to_str().and_then(|word| command.find_subcommand(word)) {
+            name = format!("{name} {}", inner.get_name());
+            command = inner;
+        }
+    }
+    let known: Vec<_> = command.get_subcommands().map(clap::Command::get_name).collect();
+    Usage(format!("a command is missing: {} (see '{name} --help')", known.join(", ")))
+}
+
+/// Servers that show the classic ways of waiting for many connections, and clients for them
 #[derive(Parser)]
 #[command(name = "evmux", version, max_term_width = 100)]
 struct Program {
@@ -62,6 +92,9 @@ struct Program {
 #[derive(Subcommand)]
 enum Subcommands {
     Serve(Box<serve::Arguments>),
+    Client(client::Arguments),
+    Resolve(resolve::Arguments),
+    Sniff(sniff::Arguments),
 }
 
 /// What clap says in several paragraphs, in one line: the first of them, and the tips.
@@ -79,8 +112,6 @@ fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -90,8 +121,7 @@ mod tests {
 
     #[test]
     fn every_variable_has_the_name_of_its_option() {
-        let program = Program::command();
-        for command in program.get_subcommands() {
+        fn check(command: &clap::Command) {
             for argument in command.get_arguments() {
                 let expected = argument
                     .get_long()
@@ -99,7 +129,9 @@ mod tests {
                 let found = argument.get_env().map(|name| name.to_string_lossy().into_owned());
                 assert_eq!(found, expected);
             }
+            command.get_subcommands().for_each(check);
         }
+        check(&Program::command());
     }
 
     #[test]
@@ -116,10 +148,29 @@ mod tests {
             parse(&["evmux", "serve", "--model", "poll", "--model", "poll"]),
             parse(&["evmux", "serve", "--once=yes"]),
             parse(&["evmux", "serve", "stray"]),
+            parse(&["evmux", "client"]),
+            parse(&["evmux", "client", "frobnicate"]),
+            parse(&["evmux", "client", "tcp"]),
+            parse(&["evmux", "client", "tcp", "localhost"]),
+            parse(&["evmux", "client", "udp", "localhost:9", "x", "--retry-after", "soon"]),
+            parse(&["evmux", "sniff", "--count", "0"]),
         ] {
             assert!(!line.contains('\n'), "{line}");
             assert!(!line.contains("Usage"), "{line}");
             assert!(line.ends_with(" --help')"), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_looks_like_an_option_is_an_argument_where_one_is_expected() {
+        let parse = |words: &[&str]| parse(words.iter().map(OsString::from));
+        for words in [
+            &["evmux", "client", "tcp", "localhost:9", "-4"][..],
+            &["evmux", "client", "udp", "localhost:9", "-4.5"],
+            &["evmux", "client", "blocks", "localhost:9", "1", "-4", "-5"],
+            &["evmux", "client", "tcp", "localhost:9", "--", "--help"],
+        ] {
+            assert!(parse(words).is_ok(), "{words:?}");
         }
     }
 }

@@ -1,12 +1,17 @@
 //! The command line of evmux: what is asked for, done, and how it ended.
 
 mod arguments;
+mod client;
 mod clocks;
 mod failure;
 mod line_queue;
 mod logging;
+mod names;
+mod output;
+mod resolve;
 mod serve;
 mod signals;
+mod sniff;
 mod summary;
 
 use std::env;
@@ -42,15 +47,19 @@ fn main() -> ExitCode {
 }
 
 fn run(stderr: &LineQueue) -> Result<(), Failure> {
-    match arguments::parse(env::args_os())? {
+    let command = arguments::parse(env::args_os())?;
+    if !matches!(command, Command::Explain(_)) {
+        logging::start(stderr);
+    }
+    match command {
         Command::Explain(text) => {
             // A reader that is gone, as `head` soon is, has read enough.
             let _ = text.print();
             Ok(())
         }
-        Command::Serve(options) => {
-            logging::start(stderr);
-            serve::serve(*options, stderr)
-        }
+        Command::Serve(options) => serve::serve(*options, stderr),
+        Command::Client(options) => client::run(options),
+        Command::Resolve(options) => resolve::resolve(&options),
+        Command::Sniff(options) => sniff::sniff(&options),
     }
 }

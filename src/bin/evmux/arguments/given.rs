@@ -20,6 +20,8 @@ pub(super) struct Given {
     text: OsString,
     /// The option as its writer knows it: `--threads` or `EVMUX_THREADS`.
     name: String,
+    /// The command that it belongs to: `evmux serve`.
+    command: String,
     is_flag: bool,
 }
 
@@ -36,8 +38,8 @@ impl Given {
             (true, _) => Ok(self.set()),
             (false, false) => Ok(None),
             (false, true) => Err(Usage(format!(
-                "{} is for {whom} only: leave it out, or choose that (see 'evmux serve --help')",
-                self.name
+                "{} is for {whom} only: leave it out, or choose that (see '{} --help')",
+                self.name, self.command
             ))),
         }
     }
@@ -53,7 +55,7 @@ impl Given {
     /// What is wrong with it, and why.
     pub(super) fn wrong(&self, why: &str) -> Usage {
         let text = self.text.display();
-        Usage(format!("{} '{text}': {why} (see 'evmux serve --help')", self.name))
+        Usage(format!("{} '{text}': {why} (see '{} --help')", self.name, self.command))
     }
 
     /// The text itself.
@@ -100,7 +102,7 @@ impl TypedValueParser for AsItIs {
 
     fn parse_ref_(
         &self,
-        _: &clap::Command,
+        command: &clap::Command,
         argument: Option<&Arg>,
         text: &OsStr,
         source: ValueSource,
@@ -115,6 +117,7 @@ impl TypedValueParser for AsItIs {
                 _ => text.into(),
             },
             name: if by_variable { variable.display().to_string() } else { format!("--{flag}") },
+            command: command.get_bin_name().unwrap_or(command.get_name()).to_owned(),
             is_flag: source == ValueSource::CommandLine,
         })
     }

@@ -1,0 +1,205 @@
+//! `evmux client`: its commands, and what they amount to.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use evmux::client::RequestOptions;
+
+use super::Usage;
+use super::endpoint::{Endpoint, Over};
+use super::given::Given;
+use super::read::{switch, timeout};
+
+/// All that `evmux client` was asked for.
+pub(crate) enum ClientOptions {
+    Tcp(TcpOptions),
+    Udp(UdpOptions),
+    Blocks { server: Endpoint, messages: Vec<OsString> },
+    Sixteen { server: Endpoint },
+    Http { url: String, output: Option<PathBuf> },
+}
+
+pub(crate) struct TcpOptions {
+    pub(crate) server: Endpoint,
+    /// Standard input without it.
+    pub(crate) message: Option<OsString>,
+    /// Whole lines only, in both directions.
+    pub(crate) lines: bool,
+}
+
+pub(crate) struct UdpOptions {
+    pub(crate) server: Endpoint,
+    pub(crate) message: OsString,
+    pub(crate) request: RequestOptions,
+    /// Whether `request` allows it.
+    pub(crate) broadcast: bool,
+}
+
+/// Ask a server
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Clients,
+}
+
+#[derive(Subcommand)]
+enum Clients {
+    Tcp(Tcp),
+    Udp(Udp),
+    Blocks(Blocks),
+    Sixteen(Sixteen),
+    Http(Http),
+}
+
+const AFTER_HELP: &str = "\
+HOST is a name or an address, IPv6 in brackets; each address of a name is tried. PORT is a number or \
+the name of a service, as http. A message that begins with a hyphen and is no number stands behind \
+--.
+
+Exit status: 0 with the answer on stdout, 1 when there is none, 2 for a mistake in the arguments.";
+
+/// Send a message or standard input over TCP, and print what comes back
+///
+/// It prints while it sends, tells the server the end of what it sends, and ends with the server.
+#[derive(Args)]
+struct Tcp {
+    /// The server
+    #[arg(value_name = "HOST:PORT")]
+    server: String,
+
+    /// What to send [default: standard input]
+    #[arg(allow_negative_numbers = true)]
+    message: Option<OsString>,
+
+    /// Whole lines only, as telnet: a line is sent when it is complete, and printed when it is; a
+    /// MESSAGE gets a line end
+    #[arg(long, env = "EVMUX_LINES", action = clap::ArgAction::SetTrue)]
+    lines: Given,
+}
+
+/// Send a datagram until an answer comes, and print that
+///
+/// Each wait for an answer is twice as long as the one before. The answer gets a line end if it has
+/// none.
+#[derive(Args)]
+struct Udp {
+    /// The server
+    #[arg(value_name = "HOST:PORT")]
+    server: String,
+
+    /// What to send, at most 65,507 bytes
+    #[arg(allow_negative_numbers = true)]
+    message: OsString,
+
+    /// The first wait
+    #[arg(long, env = "EVMUX_RETRY_AFTER", value_name = "DURATION", default_value = "100ms")]
+    retry_after: Given,
+
+    /// The longest wait, or never; when a longer one is due, the server seems down. By default,
+    /// five datagrams in 3.1 seconds
+    #[arg(long, env = "EVMUX_GIVE_UP_AFTER", value_name = "DURATION", default_value = "2s")]
+    give_up_after: Given,
+
+    /// HOST may be a broadcast address; the first answer is printed
+    #[arg(long, env = "EVMUX_BROADCAST", action = clap::ArgAction::SetTrue)]
+    broadcast: Given,
+}
+
+/// Send blocks, each a 4-byte length and so many bytes, and print their answers, each on a line
+#[derive(Args)]
+struct Blocks {
+    /// The server
+    #[arg(value_name = "HOST:PORT")]
+    server: String,
+
+    /// What each block holds
+    #[arg(value_name = "MESSAGE", required = true, allow_negative_numbers = true)]
+    messages: Vec<OsString>,
+}
+
+/// Send the sixteen bytes 'Hi there, server', and print the sixteen that come back
+#[derive(Args)]
+struct Sixteen {
+    /// The server
+    #[arg(value_name = "HOST:PORT")]
+    server: String,
+}
+
+/// Get a page, and print it or write it to a file
+///
+/// Redirects are followed. No proxy is used, and there is no TLS: URL begins with http://.
+#[derive(Args)]
+struct Http {
+    /// http://HOST[:PORT][/PATH]
+    #[arg(value_name = "URL")]
+    url: String,
+
+    /// Write to FILE, once the server has the page
+    #[arg(short, long, env = "EVMUX_OUTPUT", value_name = "FILE")]
+    output: Option<Given>,
+}
+
+impl Arguments {
+    /// What the arguments amount to, or the first mistake in them.
+    pub(super) fn options(self) -> Result<ClientOptions, Usage> {
+        Ok(match self.command {
+            Clients::Tcp(Tcp { server, message, lines }) => {
+                let server = Endpoint::parse(&server, Over::Tcp, "evmux client tcp")?;
+                ClientOptions::Tcp(TcpOptions { server, message, lines: lines.read(switch)? })
+            }
+            Clients::Udp(udp) => ClientOptions::Udp(udp.options()?),
+            Clients::Blocks(Blocks { server, messages }) => {
+                let server = Endpoint::parse(&server, Over::Tcp, "evmux client blocks")?;
+                ClientOptions::Blocks { server, messages }
+            }
+            Clients::Sixteen(Sixteen { server }) => {
+                let server = Endpoint::parse(&server, Over::Tcp, "evmux client sixteen")?;
+                ClientOptions::Sixteen { server }
+            }
+            Clients::Http(Http { url, output }) => {
+                let output = output.and_then(Given::set).map(|file| PathBuf::from(file.text()));
+                ClientOptions::Http { url: page(url, "evmux client http")?, output }
+            }
+        })
+    }
+}
+
+impl Udp {
+    fn options(self) -> Result<UdpOptions, Usage> {
+        let server = Endpoint::parse(&self.server, Over::Udp, "evmux client udp")?;
+        let retry_after = self.retry_after.read(timeout)?;
+        let give_up_after = self.give_up_after.read(timeout_or_never)?;
+        if give_up_after.is_some_and(|longest| retry_after > longest) {
+            let why = "is longer than --give-up-after: nothing would be sent";
+            return Err(self.retry_after.wrong(why));
+        }
+        let broadcast = self.broadcast.read(switch)?;
+        let request = RequestOptions::default()
+            .retry_after(retry_after)
+            .give_up_after(give_up_after)
+            .broadcast(broadcast);
+        Ok(UdpOptions { server, message: self.message, request, broadcast })
+    }
+}
+
+fn timeout_or_never(text: &str) -> Result<Option<Duration>, String> {
+    if text == "never" { Ok(None) } else { timeout(text).map(Some) }
+}
+
+/// A URL that can be asked for.
+fn page(url: String, command: &str) -> Result<String, Usage> {
+    let begins_with = |scheme: &str| {
+        url.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
+    };
+    let why = if begins_with("http://") {
+        return Ok(url);
+    } else if begins_with("https://") {
+        "https is not supported, since there is no TLS here: http:// only"
+    } else {
+        "a URL begins with http://"
+    };
+    Err(Usage(format!("'{url}': {why} (see '{command} --help')")))
+}
