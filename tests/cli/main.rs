@@ -8,6 +8,7 @@ mod client_streams;
 mod client_udp;
 mod datagrams;
 mod http_client;
+mod hostile;
 mod log;
 mod options;
 mod resolve;

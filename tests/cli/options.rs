@@ -51,7 +51,7 @@ fn a_port_can_be_taken_again_at_once() {
 
 /// Serves `client` with these options, and returns what was counted.
 #[track_caller]
-fn counted(name: &str, options: &[&str], client: impl FnOnce(&Server)) -> Value {
+pub(crate) fn counted(name: &str, options: &[&str], client: impl FnOnce(&Server)) -> Value {
     let file = Scratch::file(name);
     let server = Server::start(&[options, &["--summary", file.path()]].concat());
     client(&server);

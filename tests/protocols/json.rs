@@ -2,9 +2,53 @@
 
 use evmux::services::json;
 use evmux::{CloseReason, Limits, Peer, PeerAddress, Violation};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use proptest::sample::select;
 use serde_json::Value;
 
 use crate::talk::Talk;
+
+/// The oracle: a value in upper case, by way of a tree.
+fn upper_of(value: Value) -> Value {
+    match value {
+        Value::String(text) => text.to_uppercase().into(),
+        Value::Array(values) => values.into_iter().map(upper_of).collect(),
+        Value::Object(members) => {
+            members.into_iter().map(|(name, value)| (name, upper_of(value))).collect()
+        }
+        other => other,
+    }
+}
+
+/// Values whose strings look like JSON.
+fn values() -> impl Strategy<Value = Value> {
+    let telling = select("aß\"\\:,[]{}\n\t é🦀\u{0}".chars().collect::<Vec<_>>());
+    let text = vec(telling, 0..8).prop_map(|letters| letters.into_iter().collect::<String>());
+    let scalar = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        text.clone().prop_map(Value::from),
+    ];
+    scalar.prop_recursive(5, 40, 5, move |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..5).prop_map(Value::from),
+            btree_map(text.clone(), inner, 0..5)
+                .prop_map(|members| members.into_iter().collect::<Value>()),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1024) })]
+
+    #[test]
+    fn any_value_comes_back_as_a_tree_of_it_would(value in values()) {
+        let heard: Value = serde_json::from_str(&answer_line(&value.to_string())).unwrap();
+        prop_assert_eq!(heard, upper_of(value));
+    }
+}
 
 /// What comes back for these bytes and the end behind them.
 fn answer(bytes: &[u8]) -> String {

@@ -9,6 +9,7 @@ mod http;
 #[cfg(feature = "http")]
 mod http1;
 mod services;
+mod split;
 mod talk;
 #[cfg(feature = "zlib")]
 mod zlib;
