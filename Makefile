@@ -22,13 +22,17 @@ run:
 test: python
 	$(CARGO) test
 	$(CARGO) build
-	EVMUX=$(TARGET)/debug/evmux $(PEERS) -p 'test_sockets.py'
+	cd tests/peers && EVMUX=$(TARGET)/debug/evmux \
+		$(PYTHON) -B -W error::ResourceWarning -m unittest $(PURE)
 
 ## test-peers  tests against programs of Debian, which it installs where they are missing
 .PHONY: test-peers
 test-peers: python programs
 	$(CARGO) build --release
 	EVMUX=$(TARGET)/release/evmux $(PEERS)
+
+# Those that need nothing but python3.
+PURE = $(filter-out test_programs,$(basename $(notdir $(wildcard tests/peers/test_*.py))))
 
 PEERS = $(PYTHON) -B -W error::ResourceWarning -m unittest discover -s tests/peers -t tests/peers
 

@@ -7,6 +7,9 @@ use log::warn;
 
 use crate::moment::Moment;
 
+/// Who speaks, in the operator's eyes.
+const TARGET: &str = "evmux";
+
 /// One kind of warning, at most once a second; those between two are counted and told by the next.
 /// Shared by the threads of a server.
 #[derive(Debug, Default)]
@@ -23,8 +26,10 @@ impl Quiet {
     pub(crate) fn warn(&self, now: Moment, text: impl FnOnce() -> String) {
         if let Some(unsaid) = self.turn(now) {
             match unsaid {
-                0 => warn!("{}", text()),
-                _ => warn!("{} (and {unsaid} more like it since the last such line)", text()),
+                0 => warn!(target: TARGET, "{}", text()),
+                _ => {
+                    warn!(target: TARGET, "{} (and {unsaid} more like it since the last such line)", text())
+                }
             }
         }
     }

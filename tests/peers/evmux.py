@@ -1,10 +1,12 @@
 """The server as the peers of these tests find it: a process that says where it listens."""
 
+import contextlib
 import os
 import re
 import signal
 import socket
 import subprocess
+import time
 import unittest
 
 MODELS = ["sequential", "threads", "pool", "poll", "epoll"]
@@ -12,45 +14,66 @@ MODELS = ["sequential", "threads", "pool", "poll", "epoll"]
 # Long enough for a busy machine; who waits so long has failed.
 PATIENCE = 30
 
-READY = re.compile(r"evmux: listening on tcp 127\.0\.0\.1:(\d+) \(service (\w+), model (\w+)\)\n")
+READY = re.compile(
+    r"evmux: listening on (?:tcp|udp) (\S+):(\d+) \(service (\w+), model (\w+)\)\n"
+)
 
 
 class Server:
     """`evmux serve` on a port that the kernel chooses. Leaving the block drains it."""
 
-    def __init__(self, service, model, *options):
-        self.service, self.model = service, model
+    def __init__(self, service, model, *options, listen="127.0.0.1:0", stderr=None, **variables):
+        self.service, self.model, self.terminated = service, model, False
         command = [os.environ["EVMUX"], "serve", "--service", service, "--model", model]
-        command += ["--listen", "127.0.0.1:0", *options]
-        # What goes well is not news here; a variable that is set says more.
-        environment = {"RUST_LOG": "warn", **os.environ}
+        command += ["--listen", listen, *options]
+        # That a client is refused is not news here; a variable that is set says more.
+        environment = {"RUST_LOG": "error", **os.environ, **variables}
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=environment
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment
         )
         line = self.process.stdout.readline()
         ready = READY.fullmatch(line)
-        if ready is None or ready.group(2, 3) != (service, model):
+        if ready is None or ready.group(3, 4) != (service, model):
             self.process.kill()
             self.process.wait()
             self.process.stdout.close()
             raise AssertionError(f"not the line that says where it listens: {line!r}")
-        self.port = int(ready.group(1))
+        self.host, self.port = ready.group(1).strip("[]"), int(ready.group(2))
 
     def connect(self):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        return socket.create_connection((self.host, self.port), timeout=PATIENCE)
 
     def terminate(self):
-        self.process.send_signal(signal.SIGTERM)
+        if self.process.poll() is None and not self.terminated:
+            # A second signal would end it at once.
+            self.terminated = True
+            self.process.send_signal(signal.SIGTERM)
 
     def wait(self):
         return self.process.wait(timeout=PATIENCE)
+
+    def descriptors(self):
+        """How many the process has open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def threads(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/task"))
+
+    def at_rest(self):
+        """Its threads and descriptors when nobody is connected, learnt from one who is."""
+        with self.connect() as connection:
+            connection.sendall(b"x")
+            connection.recv(1)
+            return self.threads() - (self.model == "threads"), self.descriptors() - 1
+
+    def now(self):
+        return self.threads(), self.descriptors()
 
     def __enter__(self):
         return self
 
     def __exit__(self, failure, *_):
-        if self.process.poll() is None:
-            self.terminate()
+        self.terminate()
         try:
             status = self.wait()
         except subprocess.TimeoutExpired:
@@ -67,9 +90,23 @@ class UnderEachModel(unittest.TestCase):
     """A test whose claim holds under every way of waiting."""
 
     def under_each_model(self, service, claim, *options):
-        for model in MODELS:
-            with self.subTest(model=model), Server(service, model, *options) as server:
-                claim(server)
+        # Servers take up to a second to end; so the next begins while the last is ending.
+        with contextlib.ExitStack() as servers:
+            for model in MODELS:
+                with self.subTest(model=model):
+                    server = servers.enter_context(Server(service, model, *options))
+                    claim(server)
+                    server.terminate()
+
+
+def eventually(condition):
+    """Waits until it holds: the server may be behind its client for a moment."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("it never came about")
+        # Nothing tells when another process has closed a descriptor.
+        time.sleep(0.01)
 
 
 def receive_all(connection):

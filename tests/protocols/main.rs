@@ -2,16 +2,16 @@
 //! connection by calls.
 
 mod codecs;
-#[cfg(feature = "json")]
-mod json;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
 mod http1;
+#[cfg(feature = "json")]
+mod json;
 mod services;
 mod split;
 mod talk;
-#[cfg(feature = "zlib")]
-mod zlib;
 #[cfg(feature = "xmlrpc")]
 mod xmlrpc;
+#[cfg(feature = "zlib")]
+mod zlib;

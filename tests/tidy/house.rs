@@ -29,7 +29,7 @@ pub(crate) struct Source {
 impl House {
     pub(crate) fn read() -> Self {
         let (mut library, mut binary, mut others) = (Vec::new(), Vec::new(), Vec::new());
-        for path in rust_files(&root().join("src")) {
+        for path in files(&root().join("src"), "rs") {
             let within = path.strip_prefix(root().join("src")).unwrap();
             if within.starts_with("bin") {
                 binary.push(Source::read(&path, String::new()));
@@ -38,7 +38,7 @@ impl House {
             }
         }
         for folder in ["tests", "examples", "benches"] {
-            for path in rust_files(&root().join(folder)) {
+            for path in files(&root().join(folder), "rs") {
                 others.push(Source::read(&path, String::new()));
             }
         }
@@ -114,18 +114,18 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-pub(crate) fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let Ok(entries) = fs::read_dir(folder) else { return files };
+pub(crate) fn files(folder: &Path, kind: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(folder) else { return found };
     for path in entries.map(|entry| entry.unwrap().path()) {
         if path.is_dir() {
-            files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
+            found.extend(files(&path, kind));
+        } else if path.extension().is_some_and(|extension| extension == kind) {
+            found.push(path);
         }
     }
-    files.sort();
-    files
+    found.sort();
+    found
 }
 
 pub(crate) fn pages() -> Vec<PathBuf> {

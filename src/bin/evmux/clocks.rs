@@ -8,7 +8,11 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// The local time as C's ctime writes it, with its line feed: `Thu Jun 17 19:49:58 2010`.
 pub(crate) fn local_time() -> String {
-    Zoned::now().strftime("%a %b %e %H:%M:%S %Y\n").to_string()
+    ctime(&Zoned::now())
+}
+
+fn ctime(time: &Zoned) -> String {
+    time.strftime("%a %b %e %H:%M:%S %Y\n").to_string()
 }
 
 /// Keeps the processor busy until this thread has used `cost` of its time. A thread that has to
@@ -49,5 +53,12 @@ mod tests {
         let before = thread_time();
         use_processor(cost);
         assert!(thread_time() - before >= cost);
+    }
+
+    #[test]
+    fn the_day_of_the_month_is_padded_with_a_space() {
+        let at = |text: &str| ctime(&text.parse().expect("a time"));
+        assert_eq!(at("2010-06-17T19:49:58[UTC]"), "Thu Jun 17 19:49:58 2010\n");
+        assert_eq!(at("2026-11-01T00:00:09+05:30[Asia/Kolkata]"), "Sun Nov  1 00:00:09 2026\n");
     }
 }
