@@ -100,6 +100,20 @@ loom:
 		CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 		$(CARGO) test --release --lib --no-default-features mailbox
 
+# As an embedder builds it: the engine, and no feature.
+BENCH := $(CARGO) bench --no-default-features
+
+## bench       what the codecs and a step of a connection cost, without sockets
+.PHONY: bench
+bench:
+	$(BENCH) --bench codecs --bench connection
+
+## bench-peers the CPU that a message costs, beside hand-written loops and tokio: OPTIONS=--quick
+.PHONY: bench-peers
+bench-peers:
+	$(CARGO) build --release
+	EVMUX=$(TARGET)/release/evmux $(BENCH) --bench peers -- $(OPTIONS)
+
 ## ci          everything that must hold before a change goes in, each part with its seconds
 .PHONY: ci
 ci:
