@@ -106,3 +106,18 @@ fn room_is_called_though_the_socket_took_all_that_filled_the_buffer() {
             .check(0..100, echoed);
     }
 }
+
+/// That a client was gone when it was accepted says that there are descriptors again. A drain that
+/// had found none a moment before turned away those who waited at the other listener.
+#[test]
+fn who_waits_in_a_drain_is_accepted_when_descriptors_are_to_be_had_again() {
+    for call in [4, 8, 12, 16] {
+        Simulation::new(|_: &Peer| Echo)
+            .trigger(Trigger::Edge)
+            .faults(
+                Faults::none().with(Fault::Exhaustion).with(Fault::AcceptErrors).with(Fault::Races),
+            )
+            .drain_at(call)
+            .check(0..1000, echoed);
+    }
+}

@@ -140,6 +140,10 @@ impl World {
             self.fail(|| format!("slot {slot} was given to client {other} already"));
         }
         self.note(|| format!("client {client} is {token:?}"));
+        let (served, most) = (self.slots.iter().flatten().count(), self.options.max_connections);
+        if served > most {
+            self.fail(|| format!("client {client} is served as one of {served}, over {most}"));
+        }
         let wire = &mut self.wires[client];
         wire.token = Some(token);
         wire.interest = Wants { receive: true, ..Wants::default() };

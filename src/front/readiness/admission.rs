@@ -39,7 +39,8 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
                 self.can_accept();
                 self.kernel.refuse(stream, self.scratch.input());
             }
-            Verdict::Next => {}
+            // A descriptor is had before the client is looked at.
+            Verdict::Next => self.can_accept(),
             Verdict::Nobody => {
                 self.can_accept();
                 self.waiting[listener] = false;
