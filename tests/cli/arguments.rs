@@ -22,6 +22,7 @@ fn help_and_version_go_to_stdout_with_status_0() {
         &["client", "help", "udp"],
         &["client", "blocks", "-h"],
         &["client", "sixteen", "--help"],
+        &["client", "xmlrpc", "--help"],
         &["client", "http", "--help"],
         &["resolve", "--help"],
         &["sniff", "--help"],

@@ -12,6 +12,7 @@ mod read;
 mod resolve;
 mod serve;
 mod sniff;
+mod xmlrpc_value;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -19,7 +20,7 @@ use std::fmt;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-pub(crate) use client::{ClientOptions, TcpOptions, UdpOptions};
+pub(crate) use client::{ClientOptions, TcpOptions, UdpOptions, XmlRpcOptions};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use resolve::ResolveOptions;
 pub(crate) use serve::{ServeOptions, Served};
@@ -169,6 +170,7 @@ mod tests {
             &["evmux", "client", "udp", "localhost:9", "-4.5"],
             &["evmux", "client", "blocks", "localhost:9", "1", "-4", "-5"],
             &["evmux", "client", "tcp", "localhost:9", "--", "--help"],
+            &["evmux", "client", "xmlrpc", "http://localhost", "quadratic", "-4", "-x", "--help"],
         ] {
             assert!(parse(words).is_ok(), "{words:?}");
         }

@@ -8,6 +8,7 @@ mod http;
 mod sixteen;
 mod tcp;
 mod udp;
+mod xmlrpc;
 
 use std::io;
 use std::net::TcpStream;
@@ -25,6 +26,7 @@ pub(crate) fn run(options: ClientOptions) -> Result<(), Failure> {
         ClientOptions::Udp(options) => udp::run(&options),
         ClientOptions::Blocks { server, messages } => blocks::run(&server, &messages),
         ClientOptions::Sixteen { server } => sixteen::run(&server),
+        ClientOptions::XmlRpc(options) => xmlrpc::run(&options),
         ClientOptions::Http { url, output } => http::run(&url, output.as_deref()),
     }
 }

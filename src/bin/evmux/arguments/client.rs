@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use evmux::client::RequestOptions;
+use evmux::codec::xmlrpc::Value;
 
 use super::Usage;
 use super::endpoint::{Endpoint, Over};
 use super::given::Given;
 use super::read::{switch, timeout};
+use super::xmlrpc_value;
 
 /// All that `evmux client` was asked for.
 pub(crate) enum ClientOptions {
@@ -18,6 +20,7 @@ pub(crate) enum ClientOptions {
     Udp(UdpOptions),
     Blocks { server: Endpoint, messages: Vec<OsString> },
     Sixteen { server: Endpoint },
+    XmlRpc(XmlRpcOptions),
     Http { url: String, output: Option<PathBuf> },
 }
 
@@ -37,6 +40,13 @@ pub(crate) struct UdpOptions {
     pub(crate) broadcast: bool,
 }
 
+pub(crate) struct XmlRpcOptions {
+    /// With its path.
+    pub(crate) url: String,
+    pub(crate) method: String,
+    pub(crate) arguments: Vec<Value>,
+}
+
 /// Ask a server
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
@@ -51,6 +61,7 @@ enum Clients {
     Udp(Udp),
     Blocks(Blocks),
     Sixteen(Sixteen),
+    Xmlrpc(XmlRpc),
     Http(Http),
 }
 
@@ -128,6 +139,25 @@ struct Sixteen {
     server: String,
 }
 
+/// Call a function by XML-RPC, and print what it returns
+///
+/// A string is printed as it is, another value as JSON, in which times and base64 are text. A fault
+/// goes to stderr, with status 1.
+#[derive(Args)]
+struct XmlRpc {
+    /// http://HOST[:PORT][/PATH]; without a path, /RPC2
+    #[arg(value_name = "URL")]
+    url: String,
+
+    /// The function; system.listMethods often lists them
+    method: String,
+
+    /// An integer, a double, true or false, an array or a struct as JSON; what is none of these is
+    /// a string, and string:7 is one, too
+    #[arg(value_name = "ARG", allow_hyphen_values = true, trailing_var_arg = true)]
+    arguments: Vec<String>,
+}
+
 /// Get a page, and print it or write it to a file
 ///
 /// Redirects are followed. No proxy is used, and there is no TLS: URL begins with http://.
@@ -158,6 +188,16 @@ impl Arguments {
             Clients::Sixteen(Sixteen { server }) => {
                 let server = Endpoint::parse(&server, Over::Tcp, "evmux client sixteen")?;
                 ClientOptions::Sixteen { server }
+            }
+            Clients::Xmlrpc(XmlRpc { url, method, arguments }) => {
+                let url = with_path(page(url, "evmux client xmlrpc")?);
+                let values = arguments.iter().map(|text| {
+                    xmlrpc_value::read(text).map_err(|why| {
+                        Usage(format!("'{text}': {why} (see 'evmux client xmlrpc --help')"))
+                    })
+                });
+                let arguments = values.collect::<Result<_, _>>()?;
+                ClientOptions::XmlRpc(XmlRpcOptions { url, method, arguments })
             }
             Clients::Http(Http { url, output }) => {
                 let output = output.and_then(Given::set).map(|file| PathBuf::from(file.text()));
@@ -202,4 +242,32 @@ fn page(url: String, command: &str) -> Result<String, Usage> {
         "a URL begins with http://"
     };
     Err(Usage(format!("'{url}': {why} (see '{command} --help')")))
+}
+
+/// Where XML-RPC is answered when nobody says otherwise.
+fn with_path(url: String) -> String {
+    let host = "http://".len();
+    let end = url.get(host..).and_then(|rest| rest.find(['/', '?', '#']));
+    match end.map_or((url.as_str(), ""), |end| url.split_at(host + end)) {
+        (_, path) if path.starts_with('/') => url,
+        (server, query) => format!("{server}/RPC2{query}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_without_a_path_gets_the_usual_one() {
+        for (url, expected) in [
+            ("http://localhost:8000", "http://localhost:8000/RPC2"),
+            ("http://localhost:8000/", "http://localhost:8000/"),
+            ("http://localhost:8000/x?y", "http://localhost:8000/x?y"),
+            ("http://localhost?y/z", "http://localhost/RPC2?y/z"),
+            ("HTTP://[::1]:7001", "HTTP://[::1]:7001/RPC2"),
+        ] {
+            assert_eq!(with_path(url.into()), expected);
+        }
+    }
 }

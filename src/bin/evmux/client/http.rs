@@ -28,8 +28,7 @@ pub(super) fn run(url: &str, output: Option<&Path>) -> Result<(), Failure> {
 }
 
 fn get(url: &str) -> Result<Response<Body>, Failure> {
-    let agent: Agent = agent().into();
-    let page = agent.get(url).call().map_err(|error| failure(url, &error))?;
+    let page = agent(MOST_REDIRECTS).get(url).call().map_err(|error| failure(url, &error))?;
     let status = page.status();
     if status.is_success() {
         return Ok(page);
@@ -37,13 +36,20 @@ fn get(url: &str) -> Result<Response<Body>, Failure> {
     Err(Failure::Run(format!("{url}: the server says {status}")))
 }
 
-/// How both HTTP clients behave: no proxy, which could come between unseen.
-fn agent() -> ureq::config::Config {
+/// A page is rarely further away, and a circle is noticed.
+const MOST_REDIRECTS: u32 = 10;
+
+/// How both HTTP clients behave: no proxy, which could come between unseen; a status is judged by
+/// its caller, and so is a redirect after so many.
+pub(super) fn agent(redirects: u32) -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
+        .max_redirects(redirects)
+        .max_redirects_will_error(redirects > 0)
         .proxy(None)
         .user_agent(concat!("evmux/", env!("CARGO_PKG_VERSION")))
         .build()
+        .into()
 }
 
 /// Hands the page on to `write` until it ends, or until that has enough.
@@ -70,7 +76,8 @@ fn copy(
     }
 }
 
-fn failure(url: &str, error: &Error) -> Failure {
+/// Why nothing came from `url`.
+pub(super) fn failure(url: &str, error: &Error) -> Failure {
     let Error::Io(why) = error else { return Failure::new(url, error) };
     let text = why.to_string();
     let authority = url.split('/').nth(2).unwrap_or(url);
