@@ -97,7 +97,7 @@
 //! `default` is `cli`, the program `evmux` with all that it needs. Who embeds the library writes
 //! `default-features = false`. `sim` is a simulated world to test a handler in; `json` and `zlib` are
 //! the services of these names; `http` serves a function from requests to responses; `xmlrpc` reads
-//! and writes calls.
+//! and writes calls; `load` is a load generator that compares every byte.
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("evmux runs on 64-bit Linux only: it waits with epoll, timerfd and eventfd");
@@ -114,6 +114,8 @@ mod handler;
 mod kernel;
 mod lent;
 mod limits;
+#[cfg(feature = "load")]
+pub mod load;
 mod local;
 mod mailbox;
 mod moment;

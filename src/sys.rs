@@ -14,12 +14,17 @@ use std::time::Duration;
 use libc::c_int;
 
 mod datagrams;
+#[cfg(feature = "load")]
+mod measuring;
 mod packets;
 
 pub(crate) use datagrams::{
     BATCH, Envelope, lost_datagrams, name_destinations, receive_datagrams, send_datagrams,
 };
 pub(crate) use packets::{EVERY_INTERFACE, bind_to_packets, interface_index, receive_packet};
+
+#[cfg(feature = "load")]
+pub(crate) use measuring::{Usage, bind_without_port, thread_usage};
 
 /// One descriptor to wait for. A negative `fd` is skipped by the kernel.
 pub(crate) use libc::pollfd as PollFd;

@@ -51,6 +51,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("sim", 4),
     // What is served.
     ("services", 5),
+    // And what measures it.
+    ("load", 5),
 ];
 
 /// The ways of waiting themselves: what two of them share stands in `front` beside them.
@@ -138,11 +140,32 @@ fn a_service_names_handlers_and_codecs_only() {
 }
 
 #[test]
+fn the_ruler_shares_no_code_with_what_it_measures() {
+    let house = House::read();
+    let mut complaints = Complaints::default();
+    let may = ["load", "net::address", "codec", "moment", "buffer", "sys"];
+    for source in house.library.iter().filter(|source| is_within(&source.module, "load")) {
+        for (line, path) in house.imports(source) {
+            if !may.iter().any(|may| is_within(&path, may)) {
+                let text = format!(
+                    "names crate::{path}: a mistake that both ends share cancels out; write what \
+                     a client needs of it in src/load/"
+                );
+                complaints.add(source, line, &text);
+            }
+        }
+    }
+    complaints.judge();
+}
+
+#[test]
 fn bytes_and_connections_know_no_socket_clock_or_log() {
     let house = House::read();
     let mut complaints = Complaints::default();
     for source in &house.library {
-        if !matches!(floor(&source.module), Some(0 | 1 | 5)) {
+        // The load generator is the client: it has to.
+        let is_load = is_within(&source.module, "load");
+        if !matches!(floor(&source.module), Some(0 | 1 | 5)) || is_load {
             continue;
         }
         for (word, instead) in [
