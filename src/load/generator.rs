@@ -70,6 +70,12 @@ pub(super) struct Generator<'a> {
     pub(super) last_failure: Option<io::Error>,
 
     pub(super) phase: Phase,
+    /// When every connection had been made or had failed. A server that is full closes those that
+    /// are too many a moment later: it is given that moment, so that no request is lost to it.
+    settled: Moment,
+    /// When a connection was last open. A server that is gone for longer than the timeout does not
+    /// come back.
+    last_open: Moment,
     next_look: Moment,
     /// When the current second of the measurement began.
     second_began: Moment,
@@ -89,6 +95,7 @@ struct Course {
     limit: u64,
     needed: u64,
     interrupted: bool,
+    server_gone: bool,
 }
 
 /// Connections are looked at so often: timeouts, slow readers, the observer.
@@ -149,6 +156,8 @@ impl<'a> Generator<'a> {
             most_others: 0,
             last_failure: None,
             phase: Phase::Connecting,
+            settled: Moment::NEVER,
+            last_open: Moment::NEVER,
             next_look: Moment::START,
             second_began: Moment::NEVER,
             finish: Moment::NEVER,
@@ -200,6 +209,9 @@ impl<'a> Generator<'a> {
         // With a short timeout more often, so that none lasts much longer than it should.
         self.next_look = now + Patience::new(LOOK.min(self.plan.timeout / 4));
         self.expire(now);
+        if self.open > 0 {
+            self.last_open = now;
+        }
         while !self.second_began.is_never() && now.since(self.second_began) >= SECOND {
             self.close_second(self.second_began + SECOND.into(), observer)?;
         }
@@ -240,6 +252,9 @@ impl<'a> Generator<'a> {
         let setup = |error| LoadError::Generator { what: "cannot read what the run costs", error };
         let before = self.phase;
         if self.phase == Phase::Connecting && self.unsettled == 0 {
+            self.settled = self.settled.min(now);
+        }
+        if self.phase == Phase::Connecting && now >= self.settled + LOOK.into() {
             if self.open == 0 {
                 let error = self.last_failure.take();
                 return Err(LoadError::Unreachable {
@@ -247,7 +262,8 @@ impl<'a> Generator<'a> {
                     error: error.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into()),
                 });
             }
-            self.course.connecting = now.since(Moment::START);
+            self.course.connecting = self.settled.since(Moment::START);
+            self.last_open = now;
             self.schedule.begin(now, self.plan.warmup);
             self.phase = Phase::WarmingUp;
         }
@@ -260,6 +276,7 @@ impl<'a> Generator<'a> {
         if self.phase == Phase::Measuring && self.has_enough(now) {
             self.finish = now + Patience::new(self.plan.timeout);
             self.phase = Phase::Finishing;
+            self.course.server_gone = self.open == 0;
             if matches!(self.plan.until, Until::Duration(_)) {
                 self.stop_measuring(now).map_err(setup)?;
             }
@@ -267,7 +284,9 @@ impl<'a> Generator<'a> {
         if self.phase != before {
             observer.phase(self.phase);
         }
-        let nothing_left = self.under_way == 0 && self.schedule.next() > now;
+        // In the open loop, what was due before the end and could not be sent may be yet.
+        let all_sent = self.plan.pacing.rate().is_none() || self.schedule.next().is_never();
+        let nothing_left = self.under_way == 0 && all_sent;
         Ok(match self.phase {
             Phase::Finishing if nothing_left || now >= self.finish => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
@@ -275,6 +294,9 @@ impl<'a> Generator<'a> {
     }
 
     fn has_enough(&self, now: Moment) -> bool {
+        if now >= self.last_open + Patience::new(self.plan.timeout) {
+            return true;
+        }
         match self.plan.until {
             Until::Duration(_) => now >= self.schedule.end,
             Until::Requests(most) => self.schedule.measured >= most,
@@ -353,6 +375,7 @@ impl<'a> Generator<'a> {
             machine: Machine::here(),
             warnings: Vec::new(),
             interrupted: course.interrupted,
+            server_gone: course.server_gone,
         };
         outcome.warnings = Warning::about(self.plan, &outcome);
         Ok(outcome)

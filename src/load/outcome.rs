@@ -54,6 +54,9 @@ pub struct Outcome {
     pub warnings: Vec<Warning>,
     /// Whether the observer ended it before its time.
     pub interrupted: bool,
+    /// Whether no connection was open any more when it ended. After a timeout without any, a run
+    /// ends before its time.
+    pub server_gone: bool,
 }
 
 impl Outcome {

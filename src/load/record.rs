@@ -31,6 +31,8 @@ pub struct Record {
     pub plan: PlanRecord,
     /// Whether it was ended before its time.
     pub interrupted: bool,
+    /// Whether no connection was open any more when it ended.
+    pub server_gone: bool,
     /// How long connecting took.
     pub connecting_ns: u64,
     /// How long requests were measured.
@@ -78,6 +80,7 @@ impl Record {
             machine: outcome.machine.clone(),
             plan: PlanRecord::of(plan),
             interrupted: outcome.interrupted,
+            server_gone: outcome.server_gone,
             connecting_ns: nanos(outcome.connecting),
             measured_ns: nanos(outcome.measured),
             connections: outcome.connections,

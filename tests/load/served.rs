@@ -1,7 +1,7 @@
 //! Against the servers of this library: every framing, judge and transport, and nothing is wrong.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evmux::load::{self, Framing, Interim, Observer, Pacing, Phase, Plan, Second, Until, Verify};
 use evmux::services::{blocks, datagrams, echo, lines, upper};
@@ -165,7 +165,9 @@ fn the_seconds_together_are_the_whole() {
     plan.warmup = Duration::from_millis(200);
     plan.until = Until::Duration(Duration::from_millis(2300));
     let mut notes = Notes::for_looks(u32::MAX);
+    let start = Instant::now();
     let outcome = load::run(&plan, &mut notes).unwrap();
+    assert!(start.elapsed() < plan.timeout, "it waited for replies that had come");
     assert_eq!(notes.replies, outcome.counts.answered);
     assert_eq!(outcome.times.service.len(), outcome.counts.answered);
     use Phase::{Connecting, Finishing, Measuring, WarmingUp};
