@@ -117,7 +117,7 @@ bench-peers:
 ## ci          everything that must hold before a change goes in, each part with its seconds
 .PHONY: ci
 ci:
-	@times=(); for part in fmt-check clippy lean doc loom test test-peers; do \
+	@times=(); for part in fmt-check clippy lean doc loom test simulate test-peers; do \
 		echo "ci: $$part"; \
 		began=$$SECONDS; \
 		$(MAKE) --no-print-directory $$part || { echo "ci: $$part failed" >&2; exit 1; }; \

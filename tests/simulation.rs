@@ -7,8 +7,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use evmux::sim::{Draw, Script, Simulation, Trigger};
-use evmux::{CloseReason, Exchange, Flow, Handler, Peer, Service, Snapshot, Violation};
+use evmux::sim::{Client, Draw, Faults, Leaving, Script, Simulation, Trigger};
+use evmux::{CloseReason, Exchange, Flow, Handler, Limits, Peer, Service, Snapshot, Violation};
 
 /// How many worlds each test goes through, unless `EVMUX_SIM_SEEDS` says otherwise; and
 /// `EVMUX_SIM_START` says at which it begins.
@@ -78,6 +78,51 @@ fn must_have_seen_trouble(sum: &Snapshot) {
     assert!(sum.partial_sends > 0 && sum.spent_budgets > 0);
     assert!(sum.refused_limit > 0 && sum.refused_descriptors > 0 && sum.refused_other > 0);
     assert!(sum.accept_errors > 0 && sum.closed(&CloseReason::Reset) > 0);
+    assert!(sum.closed(&CloseReason::Idle) + sum.closed(&CloseReason::TooSlow) > 0);
+}
+
+/// A frame deadline is due only where frames are, and there it must have ended some.
+#[test]
+fn some_frames_are_not_whole_in_time() {
+    let sum = Simulation::new(|_: &Peer| Lines)
+        .limits(Limits::default().max_frame(MAX_FRAME).frame_timeout(Some(Duration::from_secs(1))))
+        .faults(Faults::none())
+        .client(Client::new(Script::new().says(b"never whole", b"")).leaving(Leaving::Vanish(5)))
+        .check(0..1, |_| Script::new());
+    assert_eq!(sum.closed(&CloseReason::Incomplete), 1);
+}
+
+/// Forgets its answer to a line with a `q` in it.
+struct Forgetful;
+
+impl Handler for Forgetful {
+    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        while let Some(byte) = exchange.received.first() {
+            match byte {
+                b'q' => exchange.received.consume(1),
+                _ => exchange.to_send.append_received(&mut exchange.received, 1),
+            }
+        }
+        Flow::Continue
+    }
+}
+
+#[test]
+fn a_world_that_fails_is_shrunk_to_the_client_and_the_faults_that_it_takes() {
+    if std::env::var_os("EVMUX_SIM_SEED").is_some() {
+        return;
+    }
+    let run = || Simulation::new(|_: &Peer| Forgetful).check(0..50, echoed);
+    let payload = std::panic::catch_unwind(run).expect_err("a forgotten answer was not seen");
+    let text = payload.downcast_ref::<String>().expect("a text");
+    let line = text.lines().nth(1).expect("what to replay it with");
+    assert!(
+        line.contains("EVMUX_SIM_SEED=") && line.contains("EVMUX_SIM_FAULTS=\"none\""),
+        "{line}"
+    );
+    let clients = line.split("EVMUX_SIM_CLIENTS=").nth(1).and_then(|rest| rest.split(' ').next());
+    let clients = clients.expect("which clients").split(',').count();
+    assert_eq!(clients, 1, "{line}");
 }
 
 // ── services ─────────────────────────────────────────────────────────────────────────────────

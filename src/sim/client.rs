@@ -287,6 +287,46 @@ impl Client {
     }
 }
 
+/// What all clients of a world have in common. Where only some behaviours are on, they meet more of
+/// their own kind: eight slow readers fill what one among seven others never does.
+#[derive(Debug)]
+pub(super) struct Manners {
+    writing: Option<Writing>,
+    reading: Option<Reading>,
+    leaving: Option<Leaving>,
+}
+
+impl Manners {
+    pub(super) fn drawn(draw: &mut Draw) -> Self {
+        let model = Client::drawn(Script::new(), draw);
+        let mut one_in_four = || draw.one_in(4);
+        Self {
+            writing: one_in_four().then_some(model.writing),
+            reading: one_in_four().then_some(model.reading),
+            leaving: one_in_four().then_some(model.leaving),
+        }
+    }
+
+    pub(super) fn of(&self, mut client: Client) -> Client {
+        client.writing = self.writing.unwrap_or(client.writing);
+        client.reading = self.reading.unwrap_or(client.reading);
+        let bytes = client.script.said.len() + client.script.answered.len();
+        client.leaving = match (self.leaving, client.leaving) {
+            // Where each of them leaves is its own.
+            (Some(Leaving::Reset(_)), Leaving::Reset(at) | Leaving::Vanish(at)) => {
+                Leaving::Reset(at)
+            }
+            (Some(Leaving::Reset(_)), _) => Leaving::Reset(bytes / 2),
+            (Some(Leaving::Vanish(_)), Leaving::Reset(at) | Leaving::Vanish(at)) => {
+                Leaving::Vanish(at)
+            }
+            (Some(Leaving::Vanish(_)), _) => Leaving::Vanish(bytes / 2),
+            (common, own) => common.unwrap_or(own),
+        };
+        client
+    }
+}
+
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { script, writing, reading, leaving, buffers, begins } = self;

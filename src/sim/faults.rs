@@ -5,6 +5,7 @@
 //! deadline.
 
 use std::fmt;
+use std::str::FromStr;
 
 use super::Draw;
 
@@ -72,6 +73,7 @@ impl Fault {
 ///
 /// let faults = Faults::none().with(Fault::ShortWrites).with(Fault::Interrupts);
 /// assert_eq!(faults.to_string(), "ShortWrites, Interrupts");
+/// assert_eq!("Interrupts, ShortWrites".parse(), Ok(faults));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults(u32);
@@ -108,6 +110,19 @@ impl Faults {
     /// Whether a fault is one of these.
     pub fn has(self, fault: Fault) -> bool {
         self.0 & 1 << fault as u32 != 0
+    }
+}
+
+impl FromStr for Faults {
+    type Err = String;
+
+    /// As they are displayed; `none` is none, and what is no fault is the error.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = text.split(',').map(str::trim).filter(|name| !matches!(*name, "" | "none"));
+        names.into_iter().try_fold(Self::none(), |faults, name| {
+            let found = Fault::ALL.into_iter().find(|fault| format!("{fault:?}") == name);
+            found.map(|fault| faults.with(fault)).ok_or_else(|| name.to_owned())
+        })
     }
 }
 

@@ -27,6 +27,32 @@ impl World {
         }
     }
 
+    /// After a turn no deadline is left that has passed: the loop would not come back to it.
+    pub(super) fn look_at_deadline<H: Handler>(&mut self, client: usize, it: &Connection<H>) {
+        let deadline = it.deadline(&self.options.limits);
+        let missed = self.now.since(deadline);
+        if !deadline.is_never() && missed > Self::A_TURN {
+            self.fail(|| format!("a deadline of client {client} passed {missed:?} ago, unheeded"));
+        }
+    }
+
+    /// A deadline ends a connection only when it has passed, as the bytes tell that moved.
+    pub(super) fn look_at_reason(&mut self, client: usize, reason: CloseReason) {
+        let limits = &self.options.limits;
+        let wire = &self.wires[client];
+        let moved = wire.moved_before_our_end.unwrap_or(wire.last_received.max(wire.last_sent));
+        let earliest = match reason {
+            CloseReason::Idle => moved + limits.idle,
+            CloseReason::Incomplete => wire.seen.in_frame_since + limits.frame,
+            CloseReason::TooSlow => (wire.last_sent + limits.write).min(moved + limits.idle),
+            _ => return,
+        };
+        let early = earliest.since(self.now);
+        if earliest.is_never() || early > Self::A_TURN {
+            self.fail(|| format!("client {client} was closed as {reason}, {early:?} too early"));
+        }
+    }
+
     /// When the loop has ended and every client has found out.
     pub(super) fn look_back(&mut self, counters: &Snapshot) {
         for client in 0..self.wires.len() {
@@ -60,7 +86,7 @@ impl World {
         let script = &wire.client.script;
         let promised =
             wire.is_well(self.options.limits.high) && wire.standing == Standing::Accepted;
-        if !promised || self.stop.phase() == Phase::Stopped {
+        if !promised || self.stop.phase() == Phase::Stopped || self.failures.fatal {
             return None;
         }
         let timeout = self.drained_at.map(|at| at + self.options.drain_timeout.into());
@@ -70,7 +96,7 @@ impl World {
             let was_long = self.options.drain_timeout.as_secs() >= LONG_DRAIN;
             return if !in_time {
                 Some("was cut by a drain timeout that had not passed".into())
-            } else if was_long && !self.has(Fault::Jumps) {
+            } else if was_long && !self.ever_has(Fault::Jumps) {
                 Some("was kept until the drain timeout, though it did its part".into())
             } else {
                 None
@@ -84,6 +110,12 @@ impl World {
             }
             (CloseReason::Served | CloseReason::Refused(_), Close::ByServer) => true,
             (CloseReason::Aborted | CloseReason::Panicked, Close::Cut) => return None,
+            // It had its time, which was looked at when it was closed.
+            (CloseReason::Idle | CloseReason::Incomplete | CloseReason::TooSlow, _)
+                if self.options.hurries =>
+            {
+                return None;
+            }
             _ => false,
         };
         if !expected {

@@ -43,8 +43,14 @@
 //! sim::check(|_: &Peer| Shout, 0..200, lines);
 //! ```
 //!
-//! When a seed fails, the panic names it, tells what the world was like and what happened last.
-//! `EVMUX_SIM_SEED=<seed>` in the environment makes [`check`] run that one alone.
+//! When a seed fails, the panic names it, tells what the world was like and what happened last,
+//! and leaves out the clients and faults that it fails without. `EVMUX_SIM_SEED=<seed>` in the
+//! environment makes [`check`] run that one alone; `EVMUX_SIM_CLIENTS` and `EVMUX_SIM_FAULTS`, which
+//! the panic names, too, keep a part of its world.
+//!
+//! In half of the worlds things go wrong until the end: nothing may be broken at any step. In the
+//! others they go wrong up to some call and never again, and then everything must finish: a fault
+//! that happens to wake a loop that has lost its way helps it no longer.
 //!
 //! # What is asserted
 //! - Every byte that a client gets is the right one. A client that does its part gets all of its
@@ -54,7 +60,8 @@
 //!   called when it asked to be.
 //! - What waits for a connection stays within the limits. Nothing is left when the server has
 //!   ended, and the counters agree with what happened.
-//! - The loop never spins, and sleeps whenever it can.
+//! - The loop never spins, and sleeps whenever it can; no deadline passes unheeded, and none ends a
+//!   connection before it has passed.
 //!
 //! # Limits
 //! One thread. The kernel is simulated, TCP is not: no packet is lost, since the kernel hides that
@@ -63,11 +70,13 @@
 
 mod client;
 mod draw;
+mod failing;
 mod faults;
 mod judge;
 mod kernel;
 mod options;
 mod play;
+mod shrink;
 mod simulation;
 mod sockets;
 mod waiting;
@@ -77,6 +86,7 @@ mod world;
 
 pub use client::{Client, Leaving, Reading, Script, Writing};
 pub use draw::Draw;
+pub use failing::FailedCall;
 pub use faults::{Fault, Faults};
 pub use options::Trigger;
 pub use simulation::{Failure, Report, Simulation, check};

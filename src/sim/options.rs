@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::limits::Limits;
 
+use super::failing::Failing;
 use super::{Draw, Fault, Faults};
 
 /// How the kernel reports that something can be done.
@@ -33,6 +34,7 @@ pub(super) struct Fixed {
     pub(super) stop_at: Option<u64>,
     /// No end before nothing happens any more.
     pub(super) until_quiet: bool,
+    pub(super) failing: Option<Failing>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +63,12 @@ pub(super) struct Options {
     pub(super) batch: usize,
     /// How much longer than asked a wait may sleep.
     pub(super) longest_jump: Duration,
+    /// The call of the loop from which on nothing goes wrong any more: what faults have done must
+    /// be got over without another one that happens to help.
+    pub(super) calm_from: Option<u64>,
+    /// The deadlines are short, and clients do not keep them.
+    pub(super) hurries: bool,
+    pub(super) failing: Option<Failing>,
 }
 
 /// In so many seconds every client that does its part is through, in a world without jumps.
@@ -72,8 +80,9 @@ impl Options {
     pub(super) fn drawn(fixed: &Fixed, draw: &mut Draw) -> Self {
         // A deadline rescues a loop that has lost a wake-up, so half of the worlds have none.
         let deadlines = fixed.limits.is_some() || draw.one_in(2);
+        let hurries = deadlines && fixed.limits.is_none() && draw.one_in(3);
         let send_buffer = *draw.pick(&[1, 2, 10, 33, 100, 1000, 1 << 20]);
-        let drawn_limits = limits(deadlines, send_buffer);
+        let drawn_limits = limits(deadlines, hurries, send_buffer);
         let drawn_faults = Faults::drawn(draw);
         let trigger = *draw.pick(&[Trigger::Edge, Trigger::Level]);
         let few = draw.between(1..=4);
@@ -114,19 +123,27 @@ impl Options {
             merging: draw.one_in(2),
             batch: *draw.pick(&[1, 2, 1024]),
             longest_jump: Duration::from_millis(if deadlines { 500 } else { 10_000_000 }),
+            calm_from: draw.one_in(2).then(|| draw.between(1..=400) as u64),
+            hurries,
+            failing: fixed.failing,
         }
     }
 }
 
-fn limits(deadlines: bool, send_buffer: usize) -> Limits {
+fn limits(deadlines: bool, hurries: bool, send_buffer: usize) -> Limits {
     let limits = Limits::default().send_buffer(send_buffer);
     if !deadlines {
         let limits = limits.idle_timeout(None).write_timeout(None).frame_timeout(None);
         return limits.flush_timeout(None).linger(Duration::MAX, Duration::MAX);
     }
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    if hurries {
+        // Shorter than a slow client hesitates: whom they end, they must end in time and no sooner.
+        let limits = limits.idle_timeout(seconds(20)).write_timeout(seconds(5));
+        return limits.frame_timeout(seconds(10)).flush_timeout(seconds(100_000));
+    }
     // Longer than any client that does its part hesitates at once, so that no deadline is a reason
     // to lose it; and shorter than some of them take in all, so that progress must be noted.
-    let seconds = |seconds| Some(Duration::from_secs(seconds));
     let limits = limits.idle_timeout(seconds(900)).write_timeout(seconds(120));
     limits.frame_timeout(seconds(12_000)).flush_timeout(seconds(100_000))
 }
@@ -137,6 +154,12 @@ impl fmt::Display for Options {
         let Self { max_connections, drain_timeout, listeners, descriptors, .. } = self;
         let Self { drain_at, stop_at, latency, merging, batch, longest_jump, .. } = self;
         writeln!(f, "{trigger:?}-triggered, {listeners} listeners, faults: {faults}")?;
+        if let Some(call) = self.calm_from {
+            writeln!(f, "nothing goes wrong from call {call} on")?;
+        }
+        if let Some(failing) = self.failing {
+            writeln!(f, "{failing:?}")?;
+        }
         writeln!(f, "{input} bytes of input, {calls} calls, {accepts} accepts a turn")?;
         let or_any = |most: usize| {
             if most == usize::MAX { "any number of".into() } else { most.to_string() }

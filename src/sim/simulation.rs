@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
@@ -19,8 +20,11 @@ use crate::moment::Moment;
 use crate::stop::Stop;
 use crate::witness::Audience;
 
+use super::client::Manners;
+use super::failing::{FailedCall, Failing, Failures};
 use super::kernel::SimKernel;
 use super::options::{Fixed, INPUTS, Options, Trigger};
+use super::shrink::{Kept, shrink};
 use super::watch::WatchedService;
 use super::world::World;
 use super::{Client, Draw, Faults, Script};
@@ -73,12 +77,19 @@ pub struct Simulation<S> {
     seed: u64,
     fixed: Fixed,
     clients: Vec<Client>,
+    kept: Kept,
 }
 
 impl<S: Service> Simulation<S> {
     /// Of a service, with seed 0, and as yet without a client.
     pub fn new(service: S) -> Self {
-        Self { service, seed: 0, fixed: Fixed::default(), clients: Vec::new() }
+        Self {
+            service,
+            seed: 0,
+            fixed: Fixed::default(),
+            clients: Vec::new(),
+            kept: Kept::default(),
+        }
     }
 
     /// What [`run`](Simulation::run) draws everything from.
@@ -92,6 +103,13 @@ impl<S: Service> Simulation<S> {
     #[must_use]
     pub fn client(mut self, client: Client) -> Self {
         self.clients.push(client);
+        self
+    }
+
+    /// Of the clients of a world only these, by their numbers: what a shrunk failure names.
+    #[must_use]
+    pub fn keeping(mut self, clients: impl IntoIterator<Item = usize>) -> Self {
+        self.kept.clients = Some(clients.into_iter().collect());
         self
     }
 
@@ -156,16 +174,51 @@ impl<S: Service> Simulation<S> {
         let mut fixed = self.fixed.clone();
         fixed.max_connections.get_or_insert(usize::MAX);
         fixed.until_quiet = fixed.drain_at.is_none() && fixed.stop_at.is_none();
-        self.run_seed(self.seed, &fixed, self.clients.clone())
+        let clients = self.kept.of(self.clients.clone());
+        self.run_seed(self.seed, &fixed, clients).map(|(report, _)| report)
+    }
+
+    /// Runs the world of the seed with the clients that were given, again and again: each time
+    /// another of the calls that the loop makes of the kernel fails, in each way that it can, once
+    /// and from then on. Nobody is promised an answer on a stream of which a call has failed; but
+    /// nothing may be left, nothing may hang, and everybody else is served. Which calls failed.
+    ///
+    /// A drain or a stop that was asked for happens in each of these worlds.
+    ///
+    /// # Errors
+    /// When something that is asserted is not so.
+    pub fn fail_each_call(&self) -> Result<BTreeSet<FailedCall>, Failure> {
+        let mut fixed = self.fixed.clone();
+        fixed.max_connections.get_or_insert(usize::MAX);
+        fixed.until_quiet = fixed.drain_at.is_none() && fixed.stop_at.is_none();
+        let mut failed = BTreeSet::new();
+        for from_then_on in [false, true] {
+            let (mut number, mut variant) = (1, 0);
+            loop {
+                fixed.failing = Some(Failing { number, variant, from_then_on });
+                let clients = self.kept.of(self.clients.clone());
+                let (_, failures) = self.run_seed(self.seed, &fixed, clients)?;
+                failed.extend(failures.failed);
+                (number, variant) = match failures.variants {
+                    // The world was over before it came to this call.
+                    0 => break,
+                    variants if variant + 1 < variants => (number, variant + 1),
+                    _ => (number + 1, 0),
+                };
+            }
+        }
+        Ok(failed)
     }
 
     /// Runs one world for each of `seeds`: the clients that were given, and up to eight more of any
     /// manner, whose scripts `script` draws. What was counted in all of them.
     ///
-    /// With `EVMUX_SIM_SEED` in the environment, that seed alone is run.
+    /// With `EVMUX_SIM_SEED` in the environment, that seed alone is run, with the clients of
+    /// `EVMUX_SIM_CLIENTS` and the faults of `EVMUX_SIM_FAULTS` if these are there, too.
     ///
     /// # Panics
-    /// When a world fails, or `EVMUX_SIM_SEED` is not a number.
+    /// When a world fails: with the seed, and with as few clients and faults as it fails with. When
+    /// one of these variables is not what it must be.
     #[track_caller]
     pub fn check(
         &self,
@@ -173,24 +226,54 @@ impl<S: Service> Simulation<S> {
         mut script: impl FnMut(&mut Draw) -> Script,
     ) -> Snapshot {
         let mut sum = Snapshot::default();
-        for seed in seed_from_environment().map_or(seeds, |seed| seed..seed + 1) {
+        let replayed = seed_from_environment();
+        let mut kept = self.kept.clone();
+        if replayed.is_some() {
+            let said = Kept::from_environment();
+            kept.clients = said.clients.or(kept.clients);
+            kept.faults = said.faults;
+        }
+        for seed in replayed.map_or(seeds, |seed| seed..seed + 1) {
             // Scripts and manners by generators of their own: another script for one seed leaves
             // the world as it was.
             let mut draw = Draw::new(seed ^ CLIENTS);
             let mut words = draw.branch();
             let mut clients = self.clients.clone();
+            let manners = Manners::drawn(&mut draw);
             for _ in 0..draw.between(1..=8) {
-                clients.push(Client::drawn(script(&mut words), &mut draw));
+                let client = Client::drawn(script(&mut words), &mut draw);
+                clients.push(manners.of(client));
             }
-            match self.run_seed(seed, &self.fixed, clients) {
+            match self.run_kept(seed, &kept, clients.clone()) {
                 Ok(report) => sum += report.counters,
-                Err(failure) => panic!("{failure}"),
+                Err(failure) if replayed.is_some() => panic!("{failure}"),
+                Err(failure) => panic!("{}", self.shrunk(seed, failure, clients)),
             }
         }
         sum
     }
 
-    fn run_seed(&self, seed: u64, fixed: &Fixed, clients: Vec<Client>) -> Result<Report, Failure> {
+    fn run_kept(&self, seed: u64, kept: &Kept, clients: Vec<Client>) -> Result<Report, Failure> {
+        let mut fixed = self.fixed.clone();
+        fixed.faults = kept.faults.or(fixed.faults);
+        self.run_seed(seed, &fixed, kept.of(clients)).map(|(report, _)| report)
+    }
+
+    fn shrunk(&self, seed: u64, failure: Failure, clients: Vec<Client>) -> Failure {
+        let faults = Options::drawn(&self.fixed, &mut Draw::new(seed)).faults;
+        let (mut failure, kept) = shrink(failure, clients.len(), faults, |kept| {
+            self.run_kept(seed, kept, clients.clone()).map(drop)
+        });
+        failure.kept = kept;
+        failure
+    }
+
+    fn run_seed(
+        &self,
+        seed: u64,
+        fixed: &Fixed,
+        clients: Vec<(usize, Client)>,
+    ) -> Result<(Report, Failures), Failure> {
         // The same world again, to be told what happened: nothing is written down in the others.
         self.simulate(seed, fixed, clients.clone(), false)
             .map_err(|failure| self.simulate(seed, fixed, clients, true).err().unwrap_or(failure))
@@ -200,16 +283,17 @@ impl<S: Service> Simulation<S> {
         &self,
         seed: u64,
         fixed: &Fixed,
-        clients: Vec<Client>,
+        clients: Vec<(usize, Client)>,
         traced: bool,
-    ) -> Result<Report, Failure> {
+    ) -> Result<(Report, Failures), Failure> {
         let mut draw = Draw::new(seed);
         let options = Options::drawn(fixed, &mut draw);
         let mut failure = Failure {
             seed,
             what: String::new(),
             options: options.to_string(),
-            clients: clients.iter().map(ToString::to_string).collect(),
+            clients: clients.iter().map(|(index, it)| format!("client {index}: {it}")).collect(),
+            kept: Kept::default(),
             trace: Vec::new(),
         };
         let stop = match Stop::new() {
@@ -219,6 +303,7 @@ impl<S: Service> Simulation<S> {
                 return Err(failure);
             }
         };
+        let clients = clients.into_iter().map(|(_, client)| client).collect();
         let world = World::new(draw, options.clone(), clients, stop.clone(), traced);
         let world = Rc::new(RefCell::new(world));
         let make = |peer: &Peer| Box::new(self.service.handler(peer)) as Box<dyn Handler + '_>;
@@ -249,7 +334,10 @@ impl<S: Service> Simulation<S> {
             world.look_back(&counters);
         }
         match world.failure.take() {
-            None => Ok(Report::new(seed, &mut world, counters)),
+            None => {
+                let failures = std::mem::take(&mut world.failures);
+                Ok((Report::new(seed, &mut world, counters), failures))
+            }
             Some(what) => {
                 failure.what = what;
                 failure.trace = world.trace.take().unwrap_or_default().into();
@@ -300,6 +388,7 @@ fn drive_with<const EDGE: bool, const INPUT: usize>(
         let (mut waiting, mut paused) = (0, 0);
         for (stream, connection) in readiness.connections() {
             world.look_at_bounds(stream.client(), connection);
+            world.look_at_deadline(stream.client(), connection);
             if !connection.is_closed() {
                 waiting += (connection.to_send().len() + connection.held_back()) as u64;
                 paused += u64::from(connection.is_paused());
@@ -312,6 +401,10 @@ fn drive_with<const EDGE: bool, const INPUT: usize>(
         match goes_on {
             Ok(true) if world.failure.is_none() => {}
             Ok(_) => return,
+            Err(_) if world.failures.fatal => {
+                drop(world);
+                return readiness.cut_open();
+            }
             Err(error) => return world.fail(|| format!("the loop ended: {error}")),
         }
     }
@@ -386,6 +479,8 @@ pub struct Failure {
     what: String,
     options: String,
     clients: Vec<String>,
+    /// With what it still fails.
+    kept: Kept,
     trace: Vec<String>,
 }
 
@@ -403,14 +498,20 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, what, options, clients, trace } = self;
+        let Self { seed, what, options, clients, kept, trace } = self;
         writeln!(f, "seed {seed}: {what}")?;
-        writeln!(f, "replay it with EVMUX_SIM_SEED={seed}; its world:")?;
+        write!(f, "replay it with EVMUX_SIM_SEED={seed}")?;
+        if let (Some(clients), Some(faults)) = (&kept.clients, kept.faults) {
+            let numbers: Vec<_> = clients.iter().map(ToString::to_string).collect();
+            write!(f, " EVMUX_SIM_CLIENTS={}", numbers.join(","))?;
+            write!(f, " EVMUX_SIM_FAULTS=\"{faults}\"")?;
+        }
+        writeln!(f, "; its world:")?;
         for line in options.lines() {
             writeln!(f, "  {line}")?;
         }
-        for (index, client) in clients.iter().enumerate() {
-            writeln!(f, "  client {index}: {client}")?;
+        for client in clients {
+            writeln!(f, "  {client}")?;
         }
         writeln!(f, "what happened last:")?;
         for line in trace {

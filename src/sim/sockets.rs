@@ -8,9 +8,9 @@ use crate::kernel::Token;
 use crate::moment::Patience;
 use crate::stop::Phase;
 
-use super::Fault;
-use super::wire::{End, Standing};
-use super::world::World;
+use super::failing;
+use super::wire::Standing;
+use super::{Fault, world::World};
 
 pub(super) fn error<T>(number: i32) -> io::Result<T> {
     Err(io::Error::from_raw_os_error(number))
@@ -29,6 +29,14 @@ impl World {
         }
         if self.strikes(Fault::Interrupts, 16) {
             return error(libc::EINTR);
+        }
+        match self.fails("accept", failing::ACCEPT) {
+            Some(libc::EINTR) => return error(libc::EINTR),
+            Some(number) => {
+                self.exhausted = true;
+                return error(number);
+            }
+            None => {}
         }
         if self.strikes(Fault::Exhaustion, 8) {
             let length = [0, 1_000, 10_000_000][self.draw.between(0..=2)];
@@ -49,9 +57,11 @@ impl World {
         if self.strikes(Fault::AcceptErrors, 8) {
             let errors = [libc::ECONNABORTED, libc::EPROTO, libc::EPERM, libc::ENETDOWN];
             let number = *self.draw.pick(&errors);
-            self.note(|| format!("accept of client {client}: error {number}"));
-            self.wires[client].spoil("it went before it was accepted");
-            self.wires[client].ended.get_or_insert(End::Left);
+            self.lose_in_backlog(client, number);
+            return error(number);
+        }
+        if let Some(number) = self.fails("accept", failing::ACCEPTED) {
+            self.lose_in_backlog(client, number);
             return error(number);
         }
         self.note(|| format!("client {client} is accepted"));
@@ -60,7 +70,7 @@ impl World {
         let wire = &mut self.wires[client];
         wire.standing = Standing::Accepted;
         wire.held = true;
-        wire.last_received = now;
+        (wire.last_received, wire.last_sent) = (now, now);
         Ok(client)
     }
 
@@ -73,6 +83,9 @@ impl World {
         }
         // Now and then another thread has taken the spare one.
         if self.strikes(Fault::Exhaustion, 4) {
+            return false;
+        }
+        if self.fails("refuse_one", failing::REFUSE_ONE).is_some() {
             return false;
         }
         let Some(client) = self.listeners[listener].backlog.pop_front() else { return false };
@@ -131,6 +144,10 @@ impl World {
             self.note(|| format!("client {client} cannot be registered"));
             self.wires[client].unregistrable = true;
             return error(*self.draw.pick(&[libc::ENOMEM, libc::ENOSPC]));
+        }
+        if let Some(number) = self.fails("register", failing::REGISTER) {
+            self.wires[client].unregistrable = true;
+            return error(number);
         }
         let slot = token.slot as usize;
         if self.slots.len() <= slot {
@@ -199,6 +216,15 @@ impl World {
         if self.strikes(Fault::Interrupts, 16) {
             return error(libc::EINTR);
         }
+        // A kernel that says how much there is does not say that there is nothing.
+        let failing = match self.stop.phase() {
+            Phase::Serving => failing::RECEIVE,
+            _ => (&[][..], failing::RECEIVE.1),
+        };
+        if let Some(number) = self.fails("receive", failing) {
+            self.fail_receive(client, number);
+            return error(number);
+        }
         let now = self.now;
         let wire = &mut self.wires[client];
         let unread = wire.unread();
@@ -265,6 +291,10 @@ impl World {
             self.note(|| format!("send to client {client}: interrupted"));
             return error(libc::EINTR);
         }
+        if let Some(number) = self.fails("send", failing::SEND) {
+            self.fail_send(client, number);
+            return error(number);
+        }
         if self.strikes(Fault::Breaks, 200) {
             self.wires[client].spoil("the kernel had no buffer for it");
             return error(libc::ENOBUFS);
@@ -296,6 +326,9 @@ impl World {
             return error(libc::EIO);
         }
         wire.answered += count;
+        if count > 0 {
+            wire.last_sent = self.now;
+        }
         self.note(|| format!("send to client {client}: {count} of {room} bytes"));
         if count == 0 {
             return error(libc::EAGAIN);
@@ -310,6 +343,10 @@ impl World {
             return error(libc::EIO);
         }
         let now = self.now;
+        if let Some(number) = self.fails("finish", failing::FINISH) {
+            self.fail_stream(client, number);
+            return error(number);
+        }
         let wire = &mut self.wires[client];
         if wire.broken.is_some() {
             return error(libc::ENOTCONN);
@@ -317,6 +354,8 @@ impl World {
         if wire.server_finished.replace(now).is_some() {
             self.fail(|| format!("client {client} is finished twice"));
         }
+        let wire = &mut self.wires[client];
+        wire.moved_before_our_end = Some(wire.last_received.max(wire.last_sent));
         self.note(|| format!("our end for client {client}"));
         self.progress();
         self.plan_read(client);

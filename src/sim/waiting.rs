@@ -8,7 +8,9 @@ use crate::moment::{Moment, Patience};
 use crate::stop::Phase;
 
 use super::Fault;
+use super::failing;
 use super::sockets::error;
+use super::wire::Standing;
 use super::world::World;
 
 /// More turns than this without a byte, an accept, a close or a sleep: the loop spins.
@@ -30,6 +32,14 @@ impl World {
         self.turns_in_vain += 1;
         if self.turns_in_vain > MOST_TURNS_IN_VAIN {
             self.fail(|| format!("the loop spins: {MOST_TURNS_IN_VAIN} turns without progress"));
+        }
+        match self.fails("wait", failing::WAIT) {
+            Some(libc::EINTR) => return Ok(()),
+            Some(number) => {
+                self.failures.fatal = true;
+                return error(number);
+            }
+            None => {}
         }
         loop {
             if !self.tick() {
@@ -199,7 +209,8 @@ impl World {
         let send_buffer = self.options.limits.high;
         for client in 0..self.wires.len() {
             let wire = &self.wires[client];
-            if wire.is_active() && wire.is_well(send_buffer) {
+            let is_kept_out = wire.standing == Standing::InBacklog && self.accepts_nobody();
+            if wire.is_active() && wire.is_well(send_buffer) && !is_kept_out {
                 let (said, read) = (wire.said, wire.read);
                 let standing = wire.standing;
                 self.fail(|| {

@@ -129,8 +129,9 @@ impl Watched<'_> {
         let client = self.client;
         let mut world = self.world.borrow_mut();
         world.note(|| format!("  {flow:?}, answered {} bytes", exchange.to_send.len()));
-        let sleeps = world.sleeps;
+        let (sleeps, now) = (world.sleeps, world.now);
         let seen = &mut world.wires[client].seen;
+        let was_in_frame = seen.in_frame;
         (seen.in_call, seen.sleeps) = (false, sleeps);
         seen.consumed += exchange.received.consumed();
         seen.left = exchange.received.len();
@@ -142,6 +143,10 @@ impl Watched<'_> {
             Partial::Unsaid => seen.in_frame && seen.left > 0,
             Partial::No => false,
             Partial::Yes { .. } => true,
+        };
+        seen.in_frame_since = match seen.in_frame {
+            true if was_in_frame => seen.in_frame_since,
+            _ => now,
         };
         seen.largest_answer = seen.largest_answer.max(exchange.to_send.len());
         match flow {
@@ -201,6 +206,7 @@ impl Handler for Watched<'_> {
                 world
                     .fail(|| format!("client {client} is closed twice, inside a call or unopened"));
             }
+            world.look_at_reason(client, *reason);
         }
         self.inner.closed(reason);
     }

@@ -61,6 +61,7 @@ pub(super) struct Seen {
     /// How often the loop had slept when it was called last, and whether a frame had begun then.
     pub(super) sleeps: u64,
     pub(super) in_frame: bool,
+    pub(super) in_frame_since: Moment,
     /// Answered in the call that answered most.
     pub(super) largest_answer: usize,
 }
@@ -116,6 +117,9 @@ pub(super) struct Wire {
     /// Streams that the loop holds: 0 or 1.
     pub(super) held: bool,
     pub(super) last_received: Moment,
+    pub(super) last_sent: Moment,
+    /// When a byte had moved last when our end was sent.
+    pub(super) moved_before_our_end: Option<Moment>,
     /// What the client must still get of its answers, since a drain began.
     pub(super) promised: Option<usize>,
     pub(super) seen: Seen,
@@ -156,6 +160,8 @@ impl Wire {
             unregistrable: false,
             held: false,
             last_received: Moment::START,
+            last_sent: Moment::START,
+            moved_before_our_end: None,
             promised: None,
             seen: Seen { timer: Moment::NEVER, ..Seen::default() },
         }

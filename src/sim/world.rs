@@ -14,6 +14,7 @@ use crate::moment::{Moment, Patience};
 use crate::stop::{Phase, Stop};
 
 use super::client::Client;
+use super::failing::Failures;
 use super::options::{Options, Trigger};
 use super::wire::{Standing, Wire};
 use super::{Draw, Fault};
@@ -49,6 +50,7 @@ pub(super) struct World {
     /// when it closed its listeners.
     pub(super) sleeps: u64,
     pub(super) sleeps_until_drain: Option<u64>,
+    pub(super) failures: Failures,
     pub(super) failure: Option<String>,
     /// The last things that happened, if they are to be told.
     pub(super) trace: Option<VecDeque<String>>,
@@ -108,6 +110,7 @@ impl World {
             drained_at: None,
             sleeps: 0,
             sleeps_until_drain: None,
+            failures: Failures::default(),
             failure: None,
             trace: traced.then(VecDeque::new),
             draw: draw.branch(),
@@ -126,7 +129,7 @@ impl World {
     }
 
     pub(super) fn has(&self, fault: Fault) -> bool {
-        self.options.faults.has(fault)
+        self.ever_has(fault) && !self.is_calm()
     }
 
     /// Whether a fault that this world has happens now: once in `times`.
