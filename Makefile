@@ -64,6 +64,19 @@ simulate: START ?= 0
 simulate:
 	EVMUX_SIM_START=$(START) EVMUX_SIM_SEEDS=$(SEEDS) $(CARGO) test --test simulation
 
+## mutants     put each deliberate bug into a copy of the tree, and see that the tests see it: ONLY=name
+.PHONY: mutants
+mutants: python
+	$(PYTHON) -B tests/mutants/run.py . $(TARGET)/mutants $(if $(ONLY),"$(ONLY)")
+
+## conformance every handler under every model in every situation, as docs/conformance.md
+.PHONY: conformance
+conformance: python
+	$(CARGO) test --test conformance -- --test-threads=12 > $(TARGET)/conformance.txt \
+		|| { cat $(TARGET)/conformance.txt; exit 1; }
+	$(PYTHON) -B tests/conformance/page.py < $(TARGET)/conformance.txt > $(TARGET)/conformance.md
+	mv $(TARGET)/conformance.md docs/conformance.md
+
 ## fmt         bring the code into form
 .PHONY: fmt
 fmt:
