@@ -77,6 +77,14 @@ conformance: python
 	$(PYTHON) -B tests/conformance/page.py < $(TARGET)/conformance.txt > $(TARGET)/conformance.md
 	mv $(TARGET)/conformance.md docs/conformance.md
 
+## soak        the program under clients of every kind: MINUTES=10 MODEL=epoll
+.PHONY: soak
+soak: MINUTES ?= 10
+soak: MODEL ?= epoll
+soak: python
+	$(CARGO) build --release
+	EVMUX=$(TARGET)/release/evmux $(PYTHON) -B tests/soak/soak.py $(MINUTES) $(MODEL)
+
 ## fmt         bring the code into form
 .PHONY: fmt
 fmt:
