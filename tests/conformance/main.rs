@@ -5,7 +5,7 @@
 //!
 //! What each claim means in depth is tried in `tests/sockets`; here it is that no combination was
 //! left out.
-#![cfg(all(feature = "json", feature = "zlib"))]
+#![cfg(all(feature = "json", feature = "xmlrpc", feature = "zlib"))]
 
 // Of what the tests on sockets share, a part is used here.
 #[allow(dead_code, unused_imports, unused_macros)]

@@ -16,7 +16,7 @@ KINDS = {
 SITUATIONS = ["fragmented", "half_close", "slow_reader", "reset", "over_long", "idle", "drain",
               "exhaustion"]
 SERVICES = ["upper", "echo", "discard", "hello", "time", "sixteen", "blocks", "lines", "json", "zlib",
-            "busy"]
+            "busy", "xmlrpc"]
 TALKS = ["whole", "byte_by_byte", "half_close", "over_long"]
 
 REASONS = [

@@ -3,6 +3,7 @@
 
 use std::io::Read;
 
+use evmux::codec::xmlrpc::{write_call, write_response};
 use evmux::services as served;
 use evmux::{Handler, Model, Peer};
 
@@ -142,6 +143,35 @@ fn zlib() -> Talk {
     talk.over_long(&LONG, b"")
 }
 
+fn xmlrpc() -> Talk {
+    let call = write_call("add", &[2.into(), 3.into()]).unwrap();
+    let request = |length: usize| {
+        let head =
+            "POST /RPC2 HTTP/1.1\r\nHost: here\r\nContent-Type: text/xml\r\nContent-Length: ";
+        format!("{head}{length}\r\n\r\n{call}").into_bytes()
+    };
+    let whole = request(call.len());
+    let answer = format!("200 {}", write_response(&5.into()).unwrap());
+    let make = |peer: &Peer| {
+        let service = served::xmlrpc(served::Registry::standard());
+        Box::new(evmux::Service::handler(&service, peer)) as Box<dyn Handler>
+    };
+    let mut talk = Talk::of(make, &whole, answer.as_bytes())
+        .cut(&whole[..whole.len() - 1], b"")
+        .over_long(&request(Cell::MAX_FRAME + 1), b"413 ");
+    // The status, and the body of what was done; the head has the date.
+    talk.read = |answer| {
+        let text = String::from_utf8_lossy(answer);
+        let status = text.split(' ').nth(1).unwrap_or_default();
+        let body = text.split("\r\n\r\n").nth(1).filter(|_| status == "200");
+        match status {
+            "" => Vec::new(),
+            _ => format!("{status} {}", body.unwrap_or_default()).into_bytes(),
+        }
+    };
+    talk
+}
+
 macro_rules! services {
     ($($service:ident $situations:tt)+) => {
         $(mod $service {
@@ -176,6 +206,7 @@ mod service {
         json { whole byte_by_byte half_close over_long }
         zlib { whole byte_by_byte half_close over_long }
         busy { whole byte_by_byte half_close over_long }
+        xmlrpc { whole byte_by_byte half_close over_long }
     }
 }
 
