@@ -6,7 +6,6 @@
 
 use super::client::Client;
 use super::faults::{Fault, Faults};
-use super::simulation::Failure;
 
 /// Which clients and faults of a seed's world are kept; all, when nothing is said.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +31,22 @@ impl Kept {
         Self { clients, faults }
     }
 
+    /// Each client and each fault left out in turn.
+    fn with_one_less(&self) -> Vec<Self> {
+        let clients = self.clients.clone().unwrap_or_default();
+        let faults = self.faults.unwrap_or_default();
+        let without_client = clients.iter().map(|left_out| {
+            let others = clients.iter().copied().filter(|it| it != left_out).collect();
+            Self { clients: Some(others), faults: self.faults }
+        });
+        let present = Fault::ALL.into_iter().filter(|fault| faults.has(*fault));
+        let without_fault = present.map(|left_out| Self {
+            clients: self.clients.clone(),
+            faults: Some(faults.without(left_out)),
+        });
+        without_client.chain(without_fault).collect()
+    }
+
     /// Those of `clients` that are kept, with the numbers that they had.
     pub(super) fn of(&self, clients: Vec<Client>) -> Vec<(usize, Client)> {
         let all = clients.into_iter().enumerate();
@@ -40,35 +55,22 @@ impl Kept {
     }
 }
 
-/// Leaves out of a failing world what it fails without; `try_it` runs what is kept. The last
-/// failure, and what was kept then.
-pub(super) fn shrink(
-    failure: Failure,
-    clients: usize,
-    faults: Faults,
-    mut try_it: impl FnMut(&Kept) -> Result<(), Failure>,
-) -> (Failure, Kept) {
-    let mut found = failure;
-    let mut clients: Vec<usize> = (0..clients).collect();
-    let mut faults = faults;
+/// Leaves out of a failing world what it fails without; `fails` runs what is kept. A world that loses
+/// its way takes long, so that not more than [`MOST_TRIES`] are run.
+pub(super) fn shrink(clients: usize, faults: Faults, mut fails: impl FnMut(&Kept) -> bool) -> Kept {
+    let mut found = Kept { clients: Some((0..clients).collect()), faults: Some(faults) };
+    let mut tries = 0;
     loop {
-        let before = (clients.len(), faults);
-        for client in clients.clone() {
-            let fewer: Vec<usize> = clients.iter().copied().filter(|it| *it != client).collect();
-            let kept = Kept { clients: Some(fewer.clone()), faults: Some(faults) };
-            if let Err(failure) = try_it(&kept) {
-                (found, clients) = (failure, fewer);
-            }
-        }
-        for fault in Fault::ALL.into_iter().filter(|fault| before.1.has(*fault)) {
-            let fewer = faults.without(fault);
-            let kept = Kept { clients: Some(clients.clone()), faults: Some(fewer) };
-            if let Err(failure) = try_it(&kept) {
-                (found, faults) = (failure, fewer);
-            }
-        }
-        if before == (clients.len(), faults) {
-            return (found, Kept { clients: Some(clients), faults: Some(faults) });
-        }
+        let fewer = found.with_one_less();
+        let Some(kept) = fewer.into_iter().take(MOST_TRIES - tries).find(|kept| {
+            tries += 1;
+            fails(kept)
+        }) else {
+            return found;
+        };
+        found = kept;
     }
 }
+
+/// About four times as many as there are things to leave out.
+const MOST_TRIES: usize = 100;

@@ -261,9 +261,16 @@ impl<S: Service> Simulation<S> {
 
     fn shrunk(&self, seed: u64, failure: Failure, clients: Vec<Client>) -> Failure {
         let faults = Options::drawn(&self.fixed, &mut Draw::new(seed)).faults;
-        let (mut failure, kept) = shrink(failure, clients.len(), faults, |kept| {
-            self.run_kept(seed, kept, clients.clone()).map(drop)
+        let fixed_to = |kept: &Kept| {
+            let mut fixed = self.fixed.clone();
+            fixed.faults = kept.faults.or(fixed.faults);
+            fixed
+        };
+        let kept = shrink(clients.len(), faults, |kept| {
+            self.simulate(seed, &fixed_to(kept), kept.of(clients.clone()), false).is_err()
         });
+        let told = self.simulate(seed, &fixed_to(&kept), kept.of(clients.clone()), true);
+        let mut failure = told.err().unwrap_or(failure);
         failure.kept = kept;
         failure
     }
