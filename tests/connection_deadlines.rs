@@ -59,6 +59,23 @@ fn idle_counts_both_directions() {
 }
 
 #[test]
+fn what_a_timer_says_is_progress_though_the_peer_takes_it_at_once() {
+    let say = |call: Call, exchange: &mut Exchange<'_>| {
+        if matches!(call, Call::Open | Call::Timer) {
+            exchange.set_timer(8 * SECOND);
+            exchange.to_send.append(b"still here");
+        }
+        call.usual()
+    };
+    let mut wire = Wire::new(Limits::default().idle_timeout(Some(10 * SECOND)), say);
+    for _ in 0..5 {
+        wire.pass(8 * SECOND);
+        wire.assert_only_receives();
+    }
+    assert_eq!(wire.sent, b"still here".repeat(6));
+}
+
+#[test]
 fn what_waits_without_progress_is_cut() {
     let mut wire = Wire::new(Limits::default().write_timeout(Some(10 * SECOND)), echoing);
     wire.pass(100 * SECOND);
