@@ -66,7 +66,7 @@ pub use plan::{
     Framing, LEAST_RATE, LONGEST, MOST_BYTES, MOST_CONNECTIONS, MOST_DATAGRAM, MOST_PIPELINE,
     MOST_RATE, Pacing, Plan, PlanError, SLOW_READ, Until, Verify,
 };
-pub use record::{Distribution, PlanRecord, Record, WarningRecord};
+pub use record::{Distribution, PlanRecord, Record, ThresholdRecord, WarningRecord};
 pub use replies::Mistake;
 pub use tally::{Counts, Errors, Times, WrongReply};
 pub use warning::{PERCENTILES, Warning, samples_needed};

@@ -63,6 +63,8 @@ pub struct Record {
     pub own_ns_per_reply: f64,
     /// What makes these figures worth less than they look.
     pub warnings: Vec<WarningRecord>,
+    /// What was asked of the figures. [`Record::new`] leaves it empty.
+    pub thresholds: Vec<ThresholdRecord>,
 }
 
 impl Record {
@@ -96,6 +98,7 @@ impl Record {
             own: outcome.own,
             own_ns_per_reply: outcome.own_ns_per_reply(),
             warnings: outcome.warnings.iter().map(WarningRecord::of).collect(),
+            thresholds: Vec::new(),
         }
     }
 }
@@ -188,6 +191,23 @@ impl WarningRecord {
     fn of(warning: &Warning) -> Self {
         let (reason, hint) = (warning.to_string(), warning.hint().into());
         Self { warning: warning.clone(), reason, hint }
+    }
+}
+
+/// What was asked of the figures, and whether they are so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ThresholdRecord {
+    /// As it was written: `p99<20ms`.
+    pub text: String,
+    /// Whether it held.
+    pub held: bool,
+}
+
+impl ThresholdRecord {
+    /// One that held, or not.
+    pub fn new(text: String, held: bool) -> Self {
+        Self { text, held }
     }
 }
 

@@ -5,13 +5,16 @@
 //! and whom it concerns is decided in the file of each command. Whatever is wrong becomes one
 //! line, clap's own findings too.
 
+mod about;
 mod client;
 mod endpoint;
 mod given;
+mod load;
 mod read;
 mod resolve;
 mod serve;
 mod sniff;
+mod threshold;
 mod xmlrpc_value;
 
 use std::ffi::OsString;
@@ -22,6 +25,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 pub(crate) use client::{ClientOptions, TcpOptions, UdpOptions, XmlRpcOptions};
 pub(crate) use endpoint::Endpoint;
+pub(crate) use load::{Json, LoadOptions};
 pub(crate) use resolve::ResolveOptions;
 pub(crate) use serve::{ServeOptions, Served};
 pub(crate) use sniff::SniffOptions;
@@ -38,6 +42,12 @@ pub(crate) enum Command {
     Resolve(ResolveOptions),
     /// `evmux sniff`.
     Sniff(SniffOptions),
+    /// `evmux load`.
+    Load(Box<LoadOptions>),
+    /// `evmux completions`: the text, for stdout.
+    Completions(Vec<u8>),
+    /// `evmux man`: likewise.
+    Man(Vec<u8>),
 }
 
 /// What is wrong with the command line, in one line: what, where, and what to do.
@@ -59,6 +69,9 @@ pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Command,
             Subcommands::Client(arguments) => Command::Client(arguments.options()?),
             Subcommands::Resolve(arguments) => Command::Resolve(arguments.options()),
             Subcommands::Sniff(arguments) => Command::Sniff(arguments.options()?),
+            Subcommands::Load(arguments) => Command::Load(Box::new(arguments.options()?)),
+            Subcommands::Completions { shell } => Command::Completions(about::completions(&shell)?),
+            Subcommands::Man => Command::Man(about::manual()),
         }),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Command::Explain(error)),
@@ -96,6 +109,15 @@ enum Subcommands {
     Client(client::Arguments),
     Resolve(resolve::Arguments),
     Sniff(sniff::Arguments),
+    Load(Box<load::Arguments>),
+    /// Print the completions of a shell for the command line of evmux
+    Completions {
+        /// bash, elvish, fish, powershell or zsh
+        #[arg(value_name = "SHELL")]
+        shell: String,
+    },
+    /// Print the manual page of evmux, in roff: evmux man | man -l -
+    Man,
 }
 
 /// What clap says in several paragraphs, in one line: the first of them, and the tips.
@@ -155,6 +177,9 @@ mod tests {
             parse(&["evmux", "client", "tcp", "localhost"]),
             parse(&["evmux", "client", "udp", "localhost:9", "x", "--retry-after", "soon"]),
             parse(&["evmux", "sniff", "--count", "0"]),
+            parse(&["evmux", "load"]),
+            parse(&["evmux", "load", "localhost:9", "--rate", "0"]),
+            parse(&["evmux", "completions", "tcsh"]),
         ] {
             assert!(!line.contains('\n'), "{line}");
             assert!(!line.contains("Usage"), "{line}");

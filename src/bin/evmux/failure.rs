@@ -10,6 +10,10 @@ pub(crate) enum Failure {
     Usage(Usage),
     /// What failed at run time, on what, and why.
     Run(String),
+    /// It was done, and what was found is not as it must be.
+    Threshold(String),
+    /// A signal of this number ended it early.
+    Interrupted(i32),
     /// A mistake in evmux itself. The log has its place.
     Panicked,
 }
@@ -24,6 +28,9 @@ impl Failure {
         match self {
             Self::Run(_) | Self::Panicked => ExitCode::from(1),
             Self::Usage(_) => ExitCode::from(2),
+            Self::Threshold(_) => ExitCode::from(3),
+            // As shells show a process that a signal ended.
+            Self::Interrupted(signal) => ExitCode::from(128_u8.saturating_add(*signal as u8)),
         }
     }
 }
@@ -44,7 +51,8 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(usage) => f.write_str(&in_one_line(&usage.to_string())),
-            Self::Run(what) => f.write_str(&in_one_line(what)),
+            Self::Run(what) | Self::Threshold(what) => f.write_str(&in_one_line(what)),
+            Self::Interrupted(_) => f.write_str("interrupted: the figures are those of a part"),
             Self::Panicked => f.write_str(
                 "a mistake in evmux itself ended it; please report the error in the log",
             ),

@@ -5,6 +5,7 @@ mod client;
 mod clocks;
 mod failure;
 mod line_queue;
+mod load;
 mod logging;
 mod names;
 mod output;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 use crate::arguments::Command;
 use crate::failure::Failure;
 use crate::line_queue::LineQueue;
+use crate::output::Output;
 
 fn main() -> ExitCode {
     logging::catch_panics();
@@ -61,5 +63,7 @@ fn run(stderr: &LineQueue) -> Result<(), Failure> {
         Command::Client(options) => client::run(options),
         Command::Resolve(options) => resolve::resolve(&options),
         Command::Sniff(options) => sniff::sniff(&options),
+        Command::Load(options) => load::load(*options, stderr),
+        Command::Completions(text) | Command::Man(text) => Output::new()?.write(&text).map(drop),
     }
 }

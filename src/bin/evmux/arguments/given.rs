@@ -58,6 +58,11 @@ impl Given {
         Usage(format!("{} '{text}': {why} (see '{} --help')", self.name, self.command))
     }
 
+    /// Whether it was given on the command line.
+    pub(super) fn is_flag(&self) -> bool {
+        self.is_flag
+    }
+
     /// The text itself.
     pub(super) fn text(&self) -> &OsStr {
         &self.text
