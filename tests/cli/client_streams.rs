@@ -307,6 +307,12 @@ fn a_cut_answer_is_a_failure_after_the_whole_ones() {
 // sixteen
 
 #[test]
+fn our_own_server_says_farewell() {
+    let server = Server::start(&["--service", "sixteen"]);
+    assert_eq!(client("sixteen", server.address, &[], b"").ok(), b"Farewell, client\n");
+}
+
+#[test]
 fn sixteen_bytes_go_there_and_sixteen_come_back() {
     let (address, served) = serve_one(|mut stream| {
         let mut question = [0; 16];

@@ -8,7 +8,7 @@ use std::thread;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::binary::{Answered, PATIENCE, evmux, feed};
+use crate::binary::{Answered, PATIENCE, Server, evmux, feed};
 
 /// Calls `add 1 -2` at a server that gives this answer, and returns what it was asked.
 fn call(answer: Vec<u8>) -> (Answered, String) {
@@ -58,6 +58,21 @@ fn a_call_is_a_post_to_the_usual_path() {
     assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
     assert!(body.contains("<methodName>add</methodName>"), "{body}");
     assert!(body.contains("<value><int>-2</int></value>"), "{body}");
+}
+
+#[test]
+fn our_own_server_computes_what_the_slides_print() {
+    let server = Server::start(&["--service", "xmlrpc"]);
+    let url = format!("http://{}", server.address);
+    let call = |words: &[&str]| feed(evmux(&[&["client", "xmlrpc", &url], words].concat()), b"");
+    assert_eq!(call(&["addtogether", "x", "y", "z"]).ok(), b"xyz\n");
+    assert_eq!(call(&["addtogether", "1", "2", "3", "4", "5"]).ok(), b"15\n");
+    assert_eq!(call(&["quadratic", "2", "-4", "0"]).ok(), b"[0.0, 8.0]\n");
+    assert_eq!(call(&["divide", "-7", "2"]).ok(), b"-4\n");
+    let long = "straße".repeat(10_000);
+    assert_eq!(call(&["upper", &long]).ok(), ("STRASSE".repeat(10_000) + "\n").as_bytes());
+    let line = call(&["divide", "7", "0"]).failed();
+    assert!(line.starts_with("evmux: fault 1: "), "{line}");
 }
 
 #[test]

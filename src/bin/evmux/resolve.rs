@@ -29,7 +29,7 @@ fn other(host: &str, service: Option<&str>) -> Result<(), Failure> {
     let kind = if service.is_none() { Some(SockType::Stream) } else { None };
     let found = look_up(host, service, kind)?;
     let mut names = ReverseNames::default();
-    let mut text = String::new();
+    let mut lines: Vec<String> = Vec::new();
     for address in &found {
         let ip = address.sockaddr.ip();
         let mut fields = vec![family(ip).to_owned(), shown(address)];
@@ -40,10 +40,14 @@ fn other(host: &str, service: Option<&str>) -> Result<(), Failure> {
             fields.push(kind.to_owned());
         }
         fields.extend(names.of(ip));
-        text.push_str(&fields.join("  "));
-        text.push('\n');
+        // The same port over another protocol, as SCTP, and a name that is listed twice, say
+        // nothing new.
+        let line = fields.join("  ");
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
     }
-    Output::new()?.write(text.as_bytes()).map(drop)
+    Output::new()?.write_line(lines.join("\n").as_bytes()).map(drop)
 }
 
 fn this_machine() -> Result<(), Failure> {
