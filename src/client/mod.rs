@@ -27,7 +27,7 @@
 //! use std::net::Shutdown;
 //!
 //! use evmux::client::{connect, read_block, write_block};
-//! # let server = evmux::Server::builder(|_: &evmux::Peer| evmux::services::Blocks::new())
+//! # let server = evmux::Server::builder(|_: &evmux::Peer| evmux::services::Blocks)
 //! #     .listen("127.0.0.1:0").build()?.start()?;
 //! # let address = server.local_addresses()[0].socket_addr().unwrap();
 //!
