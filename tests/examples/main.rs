@@ -3,4 +3,5 @@
 mod chat;
 mod proxy;
 mod running;
+mod slides_poll;
 mod small;

@@ -3,6 +3,7 @@
 docs/slides.md says which test stands for which system. Needs nothing but python3.
 """
 
+import errno
 import json
 import os
 import socket
@@ -564,6 +565,54 @@ class Models(UnderEachModel):
             eventually(lambda: server.now() == before)
 
         self.under_each_model("upper", claim)
+
+
+# ── what the slides themselves do ────────────────────────────────────────────────────────────────
+
+
+class TheSlides(unittest.TestCase):
+    def test_the_threads_of_the_pool_of_the_slides_do_not_come_back(self):
+        def serve(listener):
+            while True:
+                connection, _ = listener.accept()
+                while True:
+                    # Neither loop is left: after the close, the next call is made on nothing.
+                    received = connection.recv(4096)
+                    if not received:
+                        connection.close()
+                    else:
+                        connection.sendall(received.upper())
+
+        raised = []
+        with mock.patch("threading.excepthook", lambda hook: raised.append(hook.exc_value)):
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                pool = [threading.Thread(target=serve, args=(listener,)) for _ in range(4)]
+                for thread in pool:
+                    thread.start()
+                for _ in pool:
+                    with socket.create_connection(listener.getsockname(), PATIENCE) as client:
+                        client.sendall(MESSAGE)
+                        answer = receive_exactly(client, len(MESSAGE))
+                        self.assertEqual(answer, MESSAGE.upper())
+                for thread in pool:
+                    thread.join(PATIENCE)
+                    self.assertFalse(thread.is_alive())
+        # "Bad file descriptor", from each of them: a fifth client would wait for ever.
+        self.assertEqual([error.errno for error in raised], [errno.EBADF] * 4)
+
+    def test_the_exception_that_the_slides_retry_after_is_none(self):
+        names = {}
+        exec("from socket import *", names)
+        with names["socket"](socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.bind(("127.0.0.1", 0))
+            client.settimeout(0.01)
+            # After this import the name is the class, and its attribute no exception: the first
+            # datagram that is lost ends the client instead of being sent again.
+            with self.assertRaisesRegex(TypeError, "BaseException"):
+                try:
+                    client.recvfrom(2048)
+                except names["socket"].timeout:
+                    self.fail("it was caught")
 
 
 if __name__ == "__main__":
