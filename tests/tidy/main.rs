@@ -388,6 +388,31 @@ fn a_test_that_the_docs_name_exists() {
     assert!(missing.is_empty(), "these tests are not there:\n{missing}");
 }
 
+#[test]
+fn each_system_of_the_slides_has_its_row_with_a_test() {
+    let page = fs::read_to_string(root().join("docs/slides.md")).unwrap();
+    for number in 1..=38 {
+        let start = format!("| {number} | ");
+        let row = page.lines().find(|line| line.starts_with(&start));
+        let cells: Vec<_> = row.unwrap_or_else(|| panic!("row {number}")).split(" | ").collect();
+        let is_filled = |cell: &&str| cell.trim_matches(['|', ' ']).len() > 2;
+        assert_eq!(cells.iter().skip(1).filter(|cell| is_filled(cell)).count(), 4, "{cells:?}");
+        assert!(cells[4].contains('_'), "{cells:?}");
+    }
+}
+
+#[test]
+fn what_a_story_of_the_slides_quotes_stands_in_the_sources() {
+    let without_margins =
+        |text: &str| text.lines().map(|line| line.trim().to_owned() + "\n").collect::<String>();
+    let sources: String =
+        House::read().library.iter().map(|source| without_margins(&source.text)).collect();
+    let page = fs::read_to_string(root().join("docs/slides.md")).unwrap();
+    let quoted = page.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let mut stale = quoted.filter(|lines| !sources.contains(&without_margins(lines)));
+    assert_eq!(stale.next(), None, "quote it as it stands now");
+}
+
 fn floor(module: &str) -> Option<u32> {
     FLOORS.iter().find(|(name, _)| is_within(module, name)).map(|&(_, floor)| floor)
 }
