@@ -8,6 +8,8 @@ mod http;
 mod http1;
 #[cfg(feature = "json")]
 mod json;
+#[cfg(feature = "xmlrpc")]
+mod registry;
 mod services;
 mod split;
 mod talk;

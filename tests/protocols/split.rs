@@ -104,3 +104,40 @@ fn input_for_zlib_cut_at_any_bytes_is_compressed_to_the_same_input() {
     let answer = same_however_cut(evmux::services::zlib, message.as_bytes(), inflated);
     assert_eq!(answer, message.into_bytes());
 }
+
+#[cfg(feature = "xmlrpc")]
+#[test]
+fn calls_cut_at_any_bytes_are_answered_as_the_whole() {
+    use std::io::Read;
+
+    use evmux::services::{Registry, xmlrpc};
+
+    let call = "<methodCall><methodName>upper</methodName><params><param><value>\u{df}</value>\
+                </param></params></methodCall>";
+    let mut packed = Vec::new();
+    let mut packer = flate2::read::GzEncoder::new(call.as_bytes(), flate2::Compression::best());
+    packer.read_to_end(&mut packed).expect("memory can be read");
+    let body = |headers: &str, body: &[u8]| {
+        let head = format!("POST / HTTP/1.1\n{headers}Content-Length: {}\n\n", body.len());
+        [head.as_bytes(), body].concat()
+    };
+    let (first, second) = call.split_at(70);
+    let chunked = format!(
+        "POST / HTTP/1.1\nTransfer-Encoding: chunked\n\n{:x};a\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\
+         B: c\r\n\r\n",
+        first.len(),
+        second.len()
+    );
+    for message in [
+        body("", call.as_bytes()),
+        body("Content-Encoding: gzip\n", &packed),
+        chunked.into_bytes(),
+        b"GET / HTTP/1.0\n\n".to_vec(),
+        b"POST / HTTP/1.1\nContent-Length: 2\nContent-Length: 2\n\nhi".to_vec(),
+        body("", &call.as_bytes()[..50]),
+    ] {
+        let answer =
+            same_however_cut(xmlrpc(Registry::standard()), &message, |answer| answer.to_vec());
+        assert!(answer.starts_with(b"HTTP/1.1 "));
+    }
+}

@@ -246,13 +246,18 @@ impl<'a> Tokens<'a> {
         self.at = self.reader.buffer_position() as usize;
         self.reader.read_event().map_err(|why| {
             self.at = self.reader.error_position() as usize;
-            self.error(Problem::NotXml(match why {
+            let what = match why {
                 quick_xml::Error::IllFormed(
                     IllFormedError::MismatchedEndTag { .. } | IllFormedError::UnmatchedEndTag(_),
-                ) => "mismatched tag",
+                ) => {
+                    // The name is what is wrong, behind the two characters.
+                    self.at += "</".len();
+                    "mismatched tag"
+                }
                 quick_xml::Error::Syntax(_) => "unclosed token",
                 _ => INVALID,
-            }))
+            };
+            self.error(Problem::NotXml(what))
         })
     }
 
