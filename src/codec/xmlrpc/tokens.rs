@@ -197,10 +197,14 @@ impl<'a> Tokens<'a> {
                     })
                 }
                 Event::End(_) => Ok(Token::End),
-                Event::Text(text) if text.contains("]]>") => {
-                    Err(self.error(Problem::NotXml(INVALID)))
-                }
-                Event::Text(text) => Ok(Token::Text(text.xml10_content().into_owned())),
+                Event::Text(text) => match memmem::find(text.as_bytes(), b"]]>") {
+                    None => Ok(Token::Text(text.xml10_content().into_owned())),
+                    Some(place) => {
+                        // The last of the three is what is wrong.
+                        self.at += place + 2;
+                        Err(self.error(Problem::NotXml(INVALID)))
+                    }
+                },
                 Event::CData(text) => Ok(Token::Text(text.xml10_content().into_owned())),
                 Event::GeneralRef(name) => self.reference(&name).map(Token::Text),
                 Event::Comment(_) | Event::PI(_) => continue,

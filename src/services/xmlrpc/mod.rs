@@ -4,6 +4,15 @@
 //! POST to `/` or `/RPC2` carries a call; the answer is a value, or a fault with status 200. Bodies
 //! may be packed with gzip both ways, as Python does it. Any other method is 501, any other path
 //! 404.
+//!
+//! Clients see the bytes that Python would send, its faults included, but here:
+//! - A number of more than 32 bits is sent as `i8`, and no value as `nil`; Python's server refuses
+//!   the one always and the other unless told.
+//! - What is no call in the grammar of XML-RPC is a fault. Python's reader takes a good deal more:
+//!   a wrong root, two values in a `param`. A document type, and more than 64 arrays and structs in
+//!   each other, are faults, too.
+//! - A POST without a length is 411, and one that is too long 413; Python says 500, or reads on.
+//! - HTTP/1.1 keeps its connection, takes chunks and answers `Expect: 100-continue`.
 
 mod arithmetic;
 mod python;
