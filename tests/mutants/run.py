@@ -34,7 +34,7 @@ def mutants(tree):
 
 def copy(tree, work):
     """The tree as it stands, with the times of its files, so that cargo builds what has changed."""
-    for name in ("src", "tests", "examples", "benches"):
+    for name in ("src", "tests", "examples", "benches", "fuzz"):
         shutil.rmtree(work / name, ignore_errors=True)
         shutil.copytree(tree / name, work / name)
     for name in ("Cargo.toml", "Cargo.lock", "README.md"):
