@@ -271,7 +271,7 @@ impl<S: Service> Simulation<S> {
         });
         let told = self.simulate(seed, &fixed_to(&kept), kept.of(clients.clone()), true);
         let mut failure = told.err().unwrap_or(failure);
-        failure.kept = kept;
+        failure.kept = Some(Box::new(kept));
         failure
     }
 
@@ -300,7 +300,7 @@ impl<S: Service> Simulation<S> {
             what: String::new(),
             options: options.to_string(),
             clients: clients.iter().map(|(index, it)| format!("client {index}: {it}")).collect(),
-            kept: Kept::default(),
+            kept: None,
             trace: Vec::new(),
         };
         let stop = match Stop::new() {
@@ -487,7 +487,7 @@ pub struct Failure {
     options: String,
     clients: Vec<String>,
     /// With what it still fails.
-    kept: Kept,
+    kept: Option<Box<Kept>>,
     trace: Vec<String>,
 }
 
@@ -508,7 +508,9 @@ impl fmt::Display for Failure {
         let Self { seed, what, options, clients, kept, trace } = self;
         writeln!(f, "seed {seed}: {what}")?;
         write!(f, "replay it with EVMUX_SIM_SEED={seed}")?;
-        if let (Some(clients), Some(faults)) = (&kept.clients, kept.faults) {
+        if let Some(kept) = kept
+            && let (Some(clients), Some(faults)) = (&kept.clients, kept.faults)
+        {
             let numbers: Vec<_> = clients.iter().map(ToString::to_string).collect();
             write!(f, " EVMUX_SIM_CLIENTS={}", numbers.join(","))?;
             write!(f, " EVMUX_SIM_FAULTS=\"{faults}\"")?;
