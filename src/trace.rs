@@ -7,7 +7,7 @@
 //! Each thread has a track, collects records in it and hands them over when its turn is over:
 //! one lock a turn, and none at all while it waits.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +50,16 @@ struct Ring {
     /// track behind for each.
     free: Vec<u32>,
     dropped: u64,
+    /// What the dropped records say of what was still so after them: by connection, and by track.
+    /// No more than the connections that are open, and those whose end is in the ring.
+    lives: BTreeMap<u64, Life>,
+    waiting: BTreeMap<u32, Record>,
+}
+
+/// A connection that was opened in a record that there was no room for.
+struct Life {
+    opened: Record,
+    stage: Option<Record>,
 }
 
 /// What a [`Recorder`] holds.
@@ -62,9 +72,13 @@ pub struct Recording {
     pub tracks: Vec<String>,
     /// How many older ones there were no room for.
     pub dropped: u64,
+    /// What these had said, as far as it was still so at the first of `records`: for each
+    /// connection that was open its [`Event::Opened`] and its [`Event::Stage`], for each track its
+    /// [`Event::Waiting`].
+    pub before: Vec<Record>,
 }
 
-/// Something that happened on a thread. 48 bytes.
+/// Something that happened on a thread.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Record {
@@ -78,6 +92,7 @@ pub struct Record {
     pub event: Event,
 }
 
+// What a recorder's memory is reckoned by.
 const _: () = assert!(size_of::<Record>() <= 72);
 
 /// What can happen. Connections are numbered from 1 in the order in which they were opened.
@@ -165,11 +180,6 @@ pub enum Event {
         /// Which.
         connection: u64,
     },
-    /// A count: open connections of this thread.
-    Open {
-        /// How many.
-        connections: u64,
-    },
     /// A count: bytes that wait in the buffers of this thread's connections.
     Waiting {
         /// How many.
@@ -196,7 +206,6 @@ impl Event {
             Self::Paused { .. } => "paused",
             Self::Resumed { .. } => "resumed",
             Self::SpentBudget { .. } => "spent budget",
-            Self::Open { .. } => "open connections",
             Self::Waiting { .. } => "waiting bytes",
         }
     }
@@ -219,7 +228,6 @@ impl Event {
             | Self::Datagrams { .. }
             | Self::Messages
             | Self::Timers
-            | Self::Open { .. }
             | Self::Waiting { .. } => None,
         }
     }
@@ -241,7 +249,8 @@ impl Event {
 }
 
 impl Recorder {
-    /// A recorder that keeps the last `capacity` records, at least one.
+    /// A recorder that keeps the last `capacity` records, at least one, of at most 72 bytes each.
+    /// Beside them it remembers the open connections whose beginning there was no room for.
     pub fn new(capacity: usize) -> Self {
         Self(Arc::new(Shared {
             ring: Mutex::default(),
@@ -254,7 +263,10 @@ impl Recorder {
     /// after some records.
     pub fn recording(&self) -> Recording {
         let ring = self.ring();
+        let lives = ring.lives.values();
+        let lives = lives.flat_map(|life| [Some(life.opened), life.stage].into_iter().flatten());
         Recording {
+            before: lives.chain(ring.waiting.values().copied()).collect(),
             records: ring.records.iter().copied().collect(),
             tracks: ring.tracks.clone(),
             dropped: ring.dropped,
@@ -321,12 +333,46 @@ impl Track {
         }
         let mut ring = self.recorder.ring();
         let room = self.recorder.0.capacity;
-        let excess = (ring.records.len() + self.pending.len()).saturating_sub(room);
-        let old = excess.min(ring.records.len());
-        ring.records.drain(..old);
-        let lost = excess - old;
-        ring.records.extend(self.pending.drain(..).skip(lost));
-        ring.dropped += excess as u64;
+        for record in self.pending.drain(..) {
+            if ring.records.len() == room
+                && let Some(oldest) = ring.records.pop_front()
+            {
+                ring.drop_record(oldest);
+            }
+            if ring.records.len() == ring.records.capacity() {
+                // Doubling would at the end take more than there is room for.
+                let more = ring.records.len().max(Self::BATCH).min(room - ring.records.len());
+                ring.records.reserve_exact(more);
+            }
+            ring.records.push_back(record);
+        }
+    }
+}
+
+impl Ring {
+    /// Keeps of a record for which there is no room what later ones build upon.
+    fn drop_record(&mut self, record: Record) {
+        self.dropped += 1;
+        match record.event {
+            Event::Opened { connection, .. } => {
+                self.lives.insert(connection, Life { opened: record, stage: None });
+            }
+            Event::Stage { connection, .. } => {
+                if let Some(life) = self.lives.get_mut(&connection) {
+                    life.stage = Some(record);
+                }
+            }
+            Event::Closed { connection, .. } => {
+                self.lives.remove(&connection);
+            }
+            Event::Waiting { bytes: 0 } => {
+                self.waiting.remove(&record.track);
+            }
+            Event::Waiting { .. } => {
+                self.waiting.insert(record.track, record);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -355,6 +401,34 @@ mod tests {
         assert_eq!(kept, (990..1000).collect::<Vec<_>>());
         assert_eq!(recording.dropped, 990);
         assert_eq!(recording.tracks, ["one"]);
+    }
+
+    #[test]
+    fn of_what_there_was_no_room_for_it_keeps_who_is_still_open() {
+        let recorder = Recorder::new(3);
+        let mut track = recorder.track("one");
+        let at = Moment::from_nanos;
+        for connection in [1, 2] {
+            track.instant(at(connection), Event::Opened { connection, peer: PeerAddress::Unix });
+            track.instant(at(3), Event::Stage { connection, stage: Stage::Idle });
+            track.instant(at(4), Event::Stage { connection, stage: Stage::Paused });
+        }
+        track.instant(at(5), Event::Waiting { bytes: 7 });
+        track.instant(at(6), Event::Closed { connection: 1, reason: "finished" });
+        for turn in 7..10 {
+            track.instant(at(turn), Event::Turn);
+        }
+        track.hand_over();
+        let before: Vec<_> =
+            recorder.recording().before.iter().map(|record| record.event).collect();
+        assert_eq!(
+            before,
+            [
+                Event::Opened { connection: 2, peer: PeerAddress::Unix },
+                Event::Stage { connection: 2, stage: Stage::Paused },
+                Event::Waiting { bytes: 7 },
+            ]
+        );
     }
 
     #[test]

@@ -36,7 +36,6 @@ impl Audience {
             track,
             ledger: Vec::new(),
             seen: Seen::default(),
-            open: 0,
             waiting: 0,
         }))
     }
@@ -51,7 +50,6 @@ pub(crate) struct Witness {
     /// The thread's counters at the last look.
     seen: Seen,
     /// What the trace was told last.
-    open: u64,
     waiting: u64,
 }
 
@@ -214,19 +212,22 @@ impl Witness {
     }
 
     /// A turn of a readiness loop is over, and it is about to wait.
-    pub(crate) fn turned(&mut self, began: Moment, now: Moment, open: usize, counters: &Counters) {
-        let waiting = counters.waiting_bytes.value();
+    pub(crate) fn turned(&mut self, began: Moment, now: Moment, counters: &Counters) {
         let Some(track) = &mut self.track else { return };
         track.slice(began, now, Event::Turn);
-        if open as u64 != self.open {
-            self.open = open as u64;
-            track.instant(now, Event::Open { connections: self.open });
-        }
-        if waiting != self.waiting {
+        self.count(now, counters);
+        self.hand_over();
+    }
+
+    /// How much waits in the buffers of the thread's connections, if that has changed.
+    pub(crate) fn count(&mut self, now: Moment, counters: &Counters) {
+        let waiting = counters.waiting_bytes.value();
+        if let Some(track) = &mut self.track
+            && waiting != self.waiting
+        {
             self.waiting = waiting;
             track.instant(now, Event::Waiting { bytes: waiting });
         }
-        track.hand_over();
     }
 
     /// Before a thread waits in a call.

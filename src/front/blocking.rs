@@ -224,7 +224,9 @@ impl<'f, S: Service> Blocking<'f, S> {
         counters.close(&reason);
         desk.card = None;
         if let Some(witness) = &mut desk.witness {
-            witness.closed(0, reason.label(), self.now());
+            let now = self.now();
+            witness.count(now, counters);
+            witness.closed(0, reason.label(), now);
         }
         if let CloseReason::Refused(violation) = &reason {
             self.front.tell_of_refusal(Some(peer.address), violation, self.now());
@@ -361,6 +363,7 @@ impl<'f, S: Service> Blocking<'f, S> {
         let now = self.now();
         let slice = began.map(|began| (Way::Call, began));
         witness.ran(0, connection, desk.scratch.counters, slice, now);
+        witness.count(now, desk.scratch.counters);
         if let Some(card) = &desk.card {
             // The kernel is asked only where it may hold something.
             let queued = connection.wants().send.then(|| stream.queued());

@@ -261,9 +261,9 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
 
     #[cold]
     fn tell_turn(&mut self, began: Moment) {
-        let (now, open) = (self.kernel.now(), self.slots.len());
+        let now = self.kernel.now();
         if let Some(witness) = &mut self.witness {
-            witness.turned(began, now, open, self.scratch.counters);
+            witness.turned(began, now, self.scratch.counters);
         }
     }
 

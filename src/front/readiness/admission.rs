@@ -101,7 +101,8 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
                 self.insert(Connection::new(handler, now), stream, token);
                 self.scratch.counters.opened.increment();
                 if let Some(witness) = &mut self.witness {
-                    witness.opened(token.slot as usize, peer.address, now);
+                    // Not the turn's: on its track it lies within the accepting.
+                    witness.opened(token.slot as usize, peer.address, self.kernel.now());
                 }
                 self.call(token, now, Connection::open);
                 if self.seen >= Phase::Draining {
