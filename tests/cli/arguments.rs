@@ -26,6 +26,7 @@ fn help_and_version_go_to_stdout_with_status_0() {
         &["client", "http", "--help"],
         &["resolve", "--help"],
         &["sniff", "--help"],
+        &["trace-text", "--help"],
         &["--version"],
         &["-V"],
     ] {
@@ -60,12 +61,13 @@ fn the_help_of_serve_shows_what_works_and_nothing_else() {
         "busy",
         "no-keepalive",
         "summary",
+        "trace",
     ] {
         assert!(help.contains(&format!("--{option}")), "--{option}");
         let variable = format!("EVMUX_{}", option.replace('-', "_").to_uppercase());
         assert!(help.contains(&variable), "{variable}");
     }
-    for absent in ["--drain-delay", "--admin", "--trace"] {
+    for absent in ["--drain-delay", "--admin"] {
         assert!(!help.contains(absent), "{absent}");
     }
     for name in MODELS {
@@ -83,6 +85,7 @@ fn the_help_of_the_clients_names_their_options_and_variables() {
         (&["client", "udp"], &["retry-after", "give-up-after", "broadcast"]),
         (&["client", "http"], &["output"]),
         (&["sniff"], &["count"]),
+        (&["trace-text"], &["connection"]),
     ] {
         let help = run(evmux(&[words, &["--help"]].concat())).stdout;
         for option in options {
@@ -181,6 +184,9 @@ fn every_mistake_on_the_command_line_is_one_line_and_status_2() {
         &["client", "http", "x", "-o"],
         &["resolve", "one", "two", "three"],
         &["sniff", "--count", "0"],
+        &["trace-text"],
+        &["trace-text", "x", "--connection", "0"],
+        &["trace-text", "x", "--connection", "one"],
     ] {
         refused(evmux(words));
     }

@@ -16,6 +16,7 @@ mod serving;
 mod signals;
 mod sniff;
 mod standard_streams;
+mod trace;
 mod xmlrpc_client;
 
 use std::fs;

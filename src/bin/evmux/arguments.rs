@@ -15,6 +15,7 @@ mod resolve;
 mod serve;
 mod sniff;
 mod threshold;
+mod trace_text;
 mod xmlrpc_value;
 
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ pub(crate) use load::{Json, LoadOptions};
 pub(crate) use resolve::ResolveOptions;
 pub(crate) use serve::{ServeOptions, Served};
 pub(crate) use sniff::SniffOptions;
+pub(crate) use trace_text::TraceTextOptions;
 
 /// What the command line asks for.
 pub(crate) enum Command {
@@ -48,6 +50,8 @@ pub(crate) enum Command {
     Completions(Vec<u8>),
     /// `evmux man`: likewise.
     Man(Vec<u8>),
+    /// `evmux trace-text`.
+    TraceText(TraceTextOptions),
 }
 
 /// What is wrong with the command line, in one line: what, where, and what to do.
@@ -72,6 +76,7 @@ pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Command,
             Subcommands::Load(arguments) => Command::Load(Box::new(arguments.options()?)),
             Subcommands::Completions { shell } => Command::Completions(about::completions(&shell)?),
             Subcommands::Man => Command::Man(about::manual()),
+            Subcommands::TraceText(arguments) => Command::TraceText(arguments.options()?),
         }),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Command::Explain(error)),
@@ -118,6 +123,7 @@ enum Subcommands {
     },
     /// Print the manual page of evmux, in roff: evmux man | man -l -
     Man,
+    TraceText(trace_text::Arguments),
 }
 
 /// What clap says in several paragraphs, in one line: the first of them, and the tips.

@@ -14,6 +14,8 @@ mod serve;
 mod signals;
 mod sniff;
 mod summary;
+mod trace;
+mod trace_text;
 
 use std::env;
 use std::io::{self, Write};
@@ -65,5 +67,6 @@ fn run(stderr: &LineQueue) -> Result<(), Failure> {
         Command::Sniff(options) => sniff::sniff(&options),
         Command::Load(options) => load::load(*options, stderr),
         Command::Completions(text) | Command::Man(text) => Output::new()?.write(&text).map(drop),
+        Command::TraceText(options) => trace_text::print(&options),
     }
 }

@@ -5,6 +5,7 @@
 //! copy for boxed handlers, since fifteen of them made the program three times as slow to build.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use evmux::services::{
@@ -23,6 +24,7 @@ use crate::failure::Failure;
 use crate::line_queue::LineQueue;
 use crate::signals;
 use crate::summary::Summary;
+use crate::trace::{self, TraceFile};
 
 /// Serves until a signal ends it.
 pub(crate) fn serve(options: ServeOptions, stderr: &LineQueue) -> Result<(), Failure> {
@@ -67,22 +69,35 @@ where
         warn!("the limit of open files stays as it is: {why}");
     }
     let summary = options.summary.as_deref().map(Summary::open).transpose()?;
-    let server = bind(service, &options)?;
+    let trace = options.trace.as_deref().map(|path| open_trace(path, &options)).transpose()?;
+    let server = bind(service, &options, trace.as_ref())?;
     signals::drain_on_signal(server.stop())
+        .and_then(|()| trace::write_on_signal(trace.clone()))
         .map_err(|why| Failure::new("cannot wait for signals", why))?;
     let stdout = announce(server.local_addresses(), &options);
 
-    let counted = server.run()?;
+    let served = server.run();
+    // What went before an error is what one wants to see.
+    let traced = trace.map_or(Ok(()), |trace| trace.write());
+    let counted = served?;
 
     stderr.settle();
     report(&counted, options.drain_timeout);
     if let Some(stdout) = stdout {
         stdout.settle();
     }
-    summary.map_or(Ok(()), |summary| summary.write(&counted))
+    summary.map_or(Ok(()), |summary| summary.write(&counted)).and(traced)
 }
 
-fn bind<S>(service: S, options: &ServeOptions) -> Result<Server<S>, evmux::Error>
+fn open_trace(path: &Path, options: &ServeOptions) -> Result<TraceFile, Failure> {
+    TraceFile::open(path, format!("service {}, model {}", options.service.name(), options.model))
+}
+
+fn bind<S>(
+    service: S,
+    options: &ServeOptions,
+    trace: Option<&TraceFile>,
+) -> Result<Server<S>, evmux::Error>
 where
     S: Service + Send + Sync + 'static,
 {
@@ -101,6 +116,9 @@ where
     }
     if let Some(most) = options.max_connections {
         builder = builder.max_connections(most);
+    }
+    if let Some(trace) = trace {
+        builder = builder.trace(trace.recorder());
     }
     for address in &options.listen {
         let address = address.clone();
