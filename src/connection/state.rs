@@ -143,6 +143,13 @@ impl<H: Handler> Connection<H> {
         self.deadline_of_waiting(limits)
     }
 
+    /// As [`deadline`](Connection::deadline), of a connection that is known to be idle.
+    #[inline(always)]
+    pub(crate) fn idle_deadline(&self, limits: &Limits) -> Moment {
+        debug_assert!(self.is_idle());
+        self.timer.min(self.last_progress + limits.idle)
+    }
+
     /// Whether nothing waits: bytes that come now are seen by the handler as they are.
     #[inline(always)]
     pub fn is_idle(&self) -> bool {

@@ -394,11 +394,10 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         let budget = Budget { calls: self.calls, reads, edge: K::EDGE };
         let Slot { connection, stream, .. } = slot;
         let progress = transfer::run(connection, stream, &mut self.scratch, &now, budget);
-        if progress == Progress::Idle && !hung_up {
-            if !slot.share.is_none() {
-                slot.share.update(connection, self.scratch.counters, now);
-            }
-            self.timers.arm(token.slot as usize, connection.deadline(self.scratch.limits));
+        // Behind an edge that told of a hang-up, it is read until there is nothing: never quiet.
+        if progress == Progress::Quiet && (K::EDGE || !hung_up) {
+            debug_assert!(slot.share.is_none(), "what waited is still counted");
+            self.timers.arm(token.slot as usize, connection.idle_deadline(self.scratch.limits));
             if !K::EDGE {
                 self.kernel.interest(token, Wants { receive: true, ..Wants::default() });
             }
@@ -413,7 +412,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         let Some(slot) = self.slots.get_mut(token.slot as usize) else { return };
         slot.share.update(&slot.connection, self.scratch.counters, now);
         match progress {
-            Progress::Idle | Progress::Blocked => {
+            Progress::Quiet | Progress::Idle | Progress::Blocked => {
                 let wants = slot.connection.wants();
                 // A peer that is gone is found by the next call. A connection that is paused makes
                 // none, and a level-triggered kernel would report the hang-up for ever.
