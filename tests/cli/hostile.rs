@@ -13,7 +13,7 @@ use crate::binary::{Server, read_to_end};
 use crate::options::counted;
 
 /// One that shares its thread between all clients, and one that does not.
-const KINDS: [&str; 2] = ["epoll", "threads"];
+pub(crate) const KINDS: [&str; 2] = ["epoll", "threads"];
 
 /// What an attack may cost, in KiB: the frame of 1 MiB that a client may send, the buffers of its
 /// connection, and what an allocator keeps. What is announced or sent here is a multiple of it.
@@ -21,7 +21,12 @@ const COST: u64 = 6 << 10;
 
 /// Lets `attack` loose on `server`, beside a client that wants nothing but its answers.
 #[track_caller]
-fn endure(server: &Server, question: &[u8], answer: &[u8], attack: impl FnOnce(TcpStream)) {
+pub(crate) fn endure(
+    server: &Server,
+    question: &[u8],
+    answer: &[u8],
+    attack: impl FnOnce(TcpStream),
+) {
     let mut neighbour = server.connect();
     let mut ask = || {
         neighbour.write_all(question).expect("the server reads");
@@ -39,7 +44,7 @@ fn endure(server: &Server, question: &[u8], answer: &[u8], attack: impl FnOnce(T
 
 /// The most memory that the server ever had, in KiB.
 #[track_caller]
-fn peak(server: &Server) -> u64 {
+pub(crate) fn peak(server: &Server) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.process.id())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a line for it");
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
@@ -47,7 +52,7 @@ fn peak(server: &Server) -> u64 {
 
 /// Serves with these options under each kind of model, and asserts that one client was `closed` so.
 #[track_caller]
-fn each_kind(name: &str, options: &[&str], closed: &str, client: impl Fn(&Server)) {
+pub(crate) fn each_kind(name: &str, options: &[&str], closed: &str, client: impl Fn(&Server)) {
     for model in KINDS {
         let options = [options, &["--model", model]].concat();
         let counted: Value = counted(&format!("{name}-{model}"), &options, &client);
@@ -56,7 +61,7 @@ fn each_kind(name: &str, options: &[&str], closed: &str, client: impl Fn(&Server
 }
 
 /// Sends `bytes` as often as the server takes them, up to `times`.
-fn flood(stream: &mut TcpStream, bytes: &[u8], times: usize) {
+pub(crate) fn flood(stream: &mut TcpStream, bytes: &[u8], times: usize) {
     for _ in 0..times {
         match stream.write_all(bytes) {
             Ok(()) => {}

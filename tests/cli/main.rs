@@ -8,6 +8,7 @@ mod client_streams;
 mod client_udp;
 mod datagrams;
 mod hostile;
+mod hostile_xmlrpc;
 mod http_client;
 mod log;
 mod options;
