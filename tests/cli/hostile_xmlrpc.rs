@@ -167,7 +167,7 @@ fn a_request_that_stalls_is_closed_at_the_frame_timeout() {
 /// The answers of a batch are in memory together, and each may be longer than its question.
 #[test]
 fn a_batch_of_the_longest_answers_costs_a_known_multiple_of_the_request() {
-    const MOST: u64 = 48 << 10;
+    const MOST: u64 = 20 << 10;
     let entry = "<value><struct><member><name>methodName</name><value>system.listMethods</value>\
                  </member><member><name>params</name><value><array><data/></array></value></member>\
                  </struct></value>";
