@@ -364,8 +364,11 @@ mod tests {
     /// More than the buffers of both directions.
     const LARGE: usize = 8 << 20;
 
+    /// Two ends, of which ours does not wait for ever when nothing moves.
     fn pair() -> (UnixStream, UnixStream) {
-        UnixStream::pair().unwrap()
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        (ours, theirs)
     }
 
     fn collect(received: &mut Vec<u8>) -> impl FnMut(&[u8]) -> io::Result<ControlFlow<()>> {
