@@ -3,6 +3,7 @@
 #[path = "../support/binary.rs"]
 mod binary;
 
+mod about;
 mod arguments;
 mod client_streams;
 mod client_udp;
@@ -10,6 +11,7 @@ mod datagrams;
 mod hostile;
 mod hostile_xmlrpc;
 mod http_client;
+mod load;
 mod log;
 mod options;
 mod resolve;

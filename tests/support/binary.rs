@@ -50,6 +50,15 @@ impl Process {
         Self(command.spawn().unwrap_or_else(|why| panic!("cannot start {command:?}: {why}")))
     }
 
+    /// The same, and what it says on stdout.
+    #[track_caller]
+    pub(crate) fn with_stdout(mut command: Command) -> (Self, Lines) {
+        command.stdout(Stdio::piped());
+        let mut process = Self::spawn(command);
+        let stdout = process.stdout();
+        (process, stdout)
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }
@@ -311,7 +320,7 @@ impl Lines {
 
     /// All that is left, to the end.
     #[track_caller]
-    fn rest(mut self) -> String {
+    pub(crate) fn rest(mut self) -> String {
         let mut text = String::new();
         while let Some(line) = self.next() {
             text.push_str(&line);
