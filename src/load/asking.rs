@@ -8,7 +8,7 @@ use std::io;
 
 use mio::event::Event;
 
-use super::client::{Client, Request, Role, State};
+use super::client::{Client, Role, State};
 use super::generator::Generator;
 use super::plan::SLOW_READ;
 use super::replies::Mistake;
@@ -232,8 +232,10 @@ impl Generator<'_> {
         let client = &mut self.clients[slot];
         if self.is_datagrams {
             let timeout = Patience::new(self.plan.timeout);
-            let is_over = |request: &mut Request| now >= request.sent + timeout;
-            while let Some(request) = client.under_way.pop_front_if(is_over) {
+            while let Some(request) = client.under_way.front().copied()
+                && now >= request.sent + timeout
+            {
+                client.under_way.pop_front();
                 self.tally.errors.lost += 1;
                 self.under_way -= 1;
                 client.given_up.push_back(request.place);
