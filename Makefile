@@ -42,7 +42,7 @@ python:
 		echo "make: the tests need python3, and there is none: apt-get install python3" >&2; exit 1; }
 
 # Each program, and the package that it is in.
-PROGRAMS := haproxy:haproxy nc:netcat-openbsd curl:curl
+PROGRAMS := haproxy:haproxy nc:netcat-openbsd curl:curl socat:socat ncat:ncat
 
 .PHONY: programs
 programs:
