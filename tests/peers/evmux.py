@@ -59,12 +59,16 @@ class Server:
     def threads(self):
         return len(os.listdir(f"/proc/{self.process.pid}/task"))
 
-    def at_rest(self):
-        """Its threads and descriptors when nobody is connected, learnt from one who is."""
-        with self.connect() as connection:
-            connection.sendall(b"x")
-            connection.recv(1)
-            return self.threads() - (self.model == "threads"), self.descriptors() - 1
+    def at_rest(self, workers=4):
+        """Its threads and descriptors when nobody is connected, learnt from those who are: as many
+        as a pool has workers, since all of these are there once each has answered."""
+        count = workers if self.model == "pool" else 1
+        with contextlib.ExitStack() as connections:
+            for _ in range(count):
+                connection = connections.enter_context(self.connect())
+                connection.sendall(b"x")
+                connection.recv(1)
+            return self.threads() - (self.model == "threads"), self.descriptors() - count
 
     def now(self):
         return self.threads(), self.descriptors()

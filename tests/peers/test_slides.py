@@ -518,7 +518,7 @@ class Models(UnderEachModel):
     def test_a_thread_of_the_pool_comes_back_after_each_client(self):
         for size in [1, 4]:
             with self.subTest(size=size), Server("upper", "pool", "--threads", str(size)) as server:
-                threads, _ = server.at_rest()
+                threads, _ = server.at_rest(workers=size)
                 for number in range(40):
                     connection = server.connect()
                     connection.sendall(MESSAGE)
