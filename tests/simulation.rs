@@ -60,7 +60,8 @@ fn many<S: Service>(
     script: impl FnMut(&mut Draw) -> Script,
     trigger: Trigger,
 ) -> Snapshot {
-    Simulation::new(service).trigger(trigger).max_frame(MAX_FRAME).check(seeds(), script)
+    let simulation = Simulation::new(service).trigger(trigger).max_frame(MAX_FRAME);
+    simulation.messages().check(seeds(), script)
 }
 
 #[track_caller]
@@ -77,6 +78,7 @@ fn must_have_seen_trouble(sum: &Snapshot) {
     assert!(sum.opened > SEEDS && sum.would_blocks > SEEDS && sum.interrupts > 0);
     assert!(sum.partial_sends > 0 && sum.spent_budgets > 0);
     assert!(sum.refused_limit > 0 && sum.refused_descriptors > 0 && sum.refused_other > 0);
+    assert!(sum.messages_delivered > 0 && sum.messages_dropped > 0);
     assert!(sum.accept_errors > 0 && sum.closed(&CloseReason::Reset) > 0);
     assert!(sum.closed(&CloseReason::Idle) + sum.closed(&CloseReason::TooSlow) > 0);
 }

@@ -101,6 +101,14 @@ impl Script {
         &self.answered
     }
 
+    /// One byte more comes at this place of the answers. What was owed before it still is as much.
+    pub(super) fn insert(&mut self, at: usize, byte: u8) {
+        self.answered.insert(at, byte);
+        for (_, answered) in &mut self.steps {
+            *answered += usize::from(*answered > at);
+        }
+    }
+
     pub(super) fn close(&self) -> Close {
         self.close
     }

@@ -8,6 +8,7 @@ use crate::stop::Phase;
 
 use super::Fault;
 use super::client::Close;
+use super::messages::LONGEST;
 use super::options::LONG_DRAIN;
 use super::wire::{End, Standing};
 use super::world::World;
@@ -17,7 +18,7 @@ impl World {
     pub(super) fn look_at_bounds<H: Handler>(&mut self, client: usize, it: &Connection<H>) {
         let limits = &self.options.limits;
         let answer = self.wires[client].seen.largest_answer;
-        let (to_send, most_to_send) = (it.to_send().len(), limits.high + answer);
+        let (to_send, most_to_send) = (it.to_send().len(), limits.high + answer + LONGEST);
         let (held, most_held) = (it.held_back(), limits.received() + self.options.input);
         if to_send > most_to_send {
             self.fail(|| format!("{to_send} bytes wait for client {client}, over {most_to_send}"));
@@ -44,6 +45,8 @@ impl World {
         let earliest = match reason {
             CloseReason::Idle => moved + limits.idle,
             CloseReason::Incomplete => wire.seen.in_frame_since + limits.frame,
+            // A message was one too many for it.
+            CloseReason::TooSlow if wire.was_sent_to => return,
             CloseReason::TooSlow => (wire.last_sent + limits.write).min(moved + limits.idle),
             _ => return,
         };
@@ -110,6 +113,7 @@ impl World {
             }
             (CloseReason::Served | CloseReason::Refused(_), Close::ByServer) => true,
             (CloseReason::Aborted | CloseReason::Panicked, Close::Cut) => return None,
+            (CloseReason::TooSlow, _) if wire.was_sent_to => return None,
             // It had its time, which was looked at when it was closed.
             (CloseReason::Idle | CloseReason::Incomplete | CloseReason::TooSlow, _)
                 if self.options.hurries =>

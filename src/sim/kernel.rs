@@ -6,6 +6,7 @@
 //! long as interest says so, and of a hang-up unasked.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -32,6 +33,12 @@ pub(super) struct SimStream {
 impl SimStream {
     pub(super) fn client(&self) -> usize {
         self.client
+    }
+}
+
+impl fmt::Debug for SimStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the stream of client {}", self.client)
     }
 }
 

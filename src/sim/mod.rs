@@ -66,7 +66,8 @@
 //! # Limits
 //! One thread. The kernel is simulated, TCP is not: no packet is lost, since the kernel hides that
 //! from a server anyhow. A client says what its script says and not what depends on an answer.
-//! Nobody can be connected to, and no other thread sends messages.
+//! Nobody can be connected to, and a world has no datagrams. Other threads send messages where
+//! [`Simulation::messages`] says so.
 
 mod client;
 mod draw;
@@ -74,6 +75,7 @@ mod failing;
 mod faults;
 mod judge;
 mod kernel;
+mod messages;
 mod options;
 mod play;
 mod shrink;

@@ -35,6 +35,8 @@ pub(super) struct Fixed {
     /// No end before nothing happens any more.
     pub(super) until_quiet: bool,
     pub(super) failing: Option<Failing>,
+    /// Other threads send messages in some worlds.
+    pub(super) messages: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +71,8 @@ pub(super) struct Options {
     /// The deadlines are short, and clients do not keep them.
     pub(super) hurries: bool,
     pub(super) failing: Option<Failing>,
+    /// Where the messages of other threads are drawn from.
+    pub(super) messages: Option<Draw>,
 }
 
 /// In so many seconds every client that does its part is through, in a world without jumps.
@@ -78,6 +82,9 @@ pub(super) const INPUTS: [usize; 3] = [16, 64, 4096];
 
 impl Options {
     pub(super) fn drawn(fixed: &Fixed, draw: &mut Draw) -> Self {
+        // A generator aside: whether there are messages changes nothing else.
+        let mut aside = draw.clone().branch();
+        let messages = (fixed.messages && aside.one_in(3)).then_some(aside);
         // A deadline rescues a loop that has lost a wake-up, so half of the worlds have none.
         let deadlines = fixed.limits.is_some() || draw.one_in(2);
         let hurries = deadlines && fixed.limits.is_none() && draw.one_in(3);
@@ -126,6 +133,7 @@ impl Options {
             calm_from: draw.one_in(2).then(|| draw.between(1..=400) as u64),
             hurries,
             failing: fixed.failing,
+            messages,
         }
     }
 }
@@ -156,6 +164,9 @@ impl fmt::Display for Options {
         writeln!(f, "{trigger:?}-triggered, {listeners} listeners, faults: {faults}")?;
         if let Some(call) = self.calm_from {
             writeln!(f, "nothing goes wrong from call {call} on")?;
+        }
+        if self.messages.is_some() {
+            writeln!(f, "other threads send messages")?;
         }
         if let Some(failing) = self.failing {
             writeln!(f, "{failing:?}")?;

@@ -23,6 +23,7 @@ use crate::witness::Audience;
 use super::client::Manners;
 use super::failing::{FailedCall, Failing, Failures};
 use super::kernel::SimKernel;
+use super::messages::Messages;
 use super::options::{Fixed, INPUTS, Options, Trigger};
 use super::shrink::{Kept, shrink};
 use super::watch::WatchedService;
@@ -147,6 +148,15 @@ impl<S: Service> Simulation<S> {
     #[must_use]
     pub fn max_connections(mut self, count: usize) -> Self {
         self.fixed.max_connections = Some(count);
+        self
+    }
+
+    /// In some of the worlds other threads wake handlers, close connections and send bytes to their
+    /// peers, before and after these are gone. The bytes are zeros, which no answer of the scripts
+    /// may have; and a handler that is woken for nothing must answer nothing.
+    #[must_use]
+    pub fn messages(mut self) -> Self {
+        self.fixed.messages = true;
         self
     }
 
@@ -303,15 +313,16 @@ impl<S: Service> Simulation<S> {
             kept: None,
             trace: Vec::new(),
         };
-        let stop = match Stop::new() {
-            Ok(stop) => stop,
+        let messages = options.messages.clone().map(Messages::new).transpose();
+        let (stop, messages) = match Stop::new().and_then(|stop| Ok((stop, messages?))) {
+            Ok(made) => made,
             Err(error) => {
                 failure.what = format!("the world cannot be made: {error}");
                 return Err(failure);
             }
         };
         let clients = clients.into_iter().map(|(_, client)| client).collect();
-        let world = World::new(draw, options.clone(), clients, stop.clone(), traced);
+        let world = World::new(draw, options.clone(), clients, stop.clone(), messages, traced);
         let world = Rc::new(RefCell::new(world));
         let make = |peer: &Peer| Box::new(self.service.handler(peer)) as Box<dyn Handler + '_>;
         let totals = Totals::new();
@@ -388,6 +399,8 @@ fn drive_with<const EDGE: bool, const INPUT: usize>(
     };
     let mut readiness =
         Readiness::<_, _, INPUT>::new(front, kernel, &counters).budgets(calls, accepts);
+    let queue = world.borrow().messages.as_ref().map(|messages| messages.queue.clone());
+    readiness = readiness.with_queue(queue, 0);
     let mut events = Vec::new();
     loop {
         let goes_on = readiness.turn(&mut events);

@@ -313,6 +313,7 @@ impl World {
         let wire = &mut self.wires[client];
         wire.starved |= count < bytes.len();
         let room = bytes.len();
+        wire.take_in_marks(&bytes[..count]);
         let right = wire.client.script.answered()[wire.answered..].get(..count);
         if right != Some(&bytes[..count]) {
             let (at, sent) = (wire.answered, bytes[..count].escape_ascii().to_string());

@@ -47,7 +47,8 @@ impl World {
             }
             self.catch_up();
             self.collect(events);
-            if !events.is_empty() || until <= self.now || self.stop.phase() > seen {
+            let is_awaited = until <= self.now || self.stop.phase() > seen || self.has_mail();
+            if !events.is_empty() || is_awaited {
                 return Ok(());
             }
             if self.strikes(Fault::Interrupts, 32) {

@@ -35,6 +35,7 @@ impl<'s> Service for WatchedService<'s> {
         let client = Wire::index(peer.address);
         {
             let mut world = self.world.borrow_mut();
+            world.wires[client].id = peer.id;
             if world.wires[client].listener != peer.listener {
                 world.fail(|| format!("client {client} came by another listener"));
             }

@@ -11,7 +11,7 @@
 //! ```
 
 use crate::connection::Wants;
-use crate::handler::PeerAddress;
+use crate::handler::{ConnectionId, PeerAddress};
 use crate::kernel::{Ready, Token};
 use crate::limits::CloseReason;
 use crate::moment::Moment;
@@ -123,6 +123,11 @@ pub(super) struct Wire {
     /// What the client must still get of its answers, since a drain began.
     pub(super) promised: Option<usize>,
     pub(super) seen: Seen,
+    /// By what other threads name the connection.
+    pub(super) id: Option<ConnectionId>,
+    /// Bytes of messages that may still be sent; and whether there ever were any.
+    pub(super) marks_due: usize,
+    pub(super) was_sent_to: bool,
 }
 
 impl Wire {
@@ -164,6 +169,9 @@ impl Wire {
             moved_before_our_end: None,
             promised: None,
             seen: Seen { timer: Moment::NEVER, ..Seen::default() },
+            id: None,
+            marks_due: 0,
+            was_sent_to: false,
         }
     }
 

@@ -15,6 +15,7 @@ use crate::stop::{Phase, Stop};
 
 use super::client::Client;
 use super::failing::Failures;
+use super::messages::Messages;
 use super::options::{Options, Trigger};
 use super::wire::{Standing, Wire};
 use super::{Draw, Fault};
@@ -50,6 +51,7 @@ pub(super) struct World {
     /// when it closed its listeners.
     pub(super) sleeps: u64,
     pub(super) sleeps_until_drain: Option<u64>,
+    pub(super) messages: Option<Messages>,
     pub(super) failures: Failures,
     pub(super) failure: Option<String>,
     /// The last things that happened, if they are to be told.
@@ -70,6 +72,7 @@ pub(super) enum Action {
     Read(usize),
     OpenWindow(usize),
     Break(usize),
+    Post(usize),
 }
 
 impl World {
@@ -85,6 +88,7 @@ impl World {
         options: Options,
         clients: Vec<Client>,
         stop: Stop,
+        messages: Option<Messages>,
         traced: bool,
     ) -> Self {
         let listeners = options.listeners;
@@ -110,6 +114,7 @@ impl World {
             drained_at: None,
             sleeps: 0,
             sleeps_until_drain: None,
+            messages,
             failures: Failures::default(),
             failure: None,
             trace: traced.then(VecDeque::new),
@@ -125,6 +130,7 @@ impl World {
                 world.plan(begins + after, Action::Break(index));
             }
         }
+        world.plan_messages();
         world
     }
 
@@ -237,6 +243,7 @@ impl World {
         self.sleeps_in_vain = 0;
         match action {
             Action::Connect(client) => self.connect(client),
+            Action::Post(client) => self.post(client),
             Action::Write(client) => self.write(client),
             Action::Read(client) => self.read(client),
             Action::OpenWindow(client) => {
