@@ -77,6 +77,27 @@ conformance: python
 	$(PYTHON) -B tests/conformance/page.py < $(TARGET)/conformance.txt > $(TARGET)/conformance.md
 	mv $(TARGET)/conformance.md docs/conformance.md
 
+# As cargo-fuzz has them, so that it need not be there.
+COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cdebug-assertions \
+	-Ccodegen-units=1 -Zsanitizer=address
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
+## fuzz        any bytes for what reads a stranger's, with a nightly toolchain: FUZZ=blocks MINUTES=10
+.PHONY: fuzz
+fuzz: FUZZ ?= blocks lines upper connection http1 xmlrpc
+fuzz: MINUTES ?= 10
+fuzz:
+	cd fuzz && RUSTFLAGS="$(COVERAGE)" CARGO_TARGET_DIR=$(TARGET)/fuzz \
+		$(CARGO) +nightly build --release --target $(HOST)
+	for target in $(FUZZ); do \
+		mkdir -p $(TARGET)/fuzz/corpus/$$target && cp fuzz/corpus/$$target/* $(TARGET)/fuzz/corpus/$$target/; \
+		$(TARGET)/fuzz/$(HOST)/release/$$target -max_len=600 -print_final_stats=1 \
+			-max_total_time=$$(( $(MINUTES) * 60 )) -artifact_prefix=$(TARGET)/fuzz/$$target- \
+			$(TARGET)/fuzz/corpus/$$target || exit; \
+	done
+
 ## soak        the program under clients of every kind: MINUTES=10 MODEL=epoll
 .PHONY: soak
 soak: MINUTES ?= 10
