@@ -48,6 +48,7 @@ in_many_worlds! {
     discard: |_: &Peer| Discard { count: 0 }, counted;
     hello: |_: &Peer| Hello, greeted;
     a_handler_that_waits_for_its_timer: |_: &Peer| Later::default(), answered_later;
+    a_handler_that_answers_after_a_pause: |_: &Peer| Slow::default(), echoed;
     a_handler_that_waits_for_room: |_: &Peer| Patient, echoed;
     a_handler_that_closes_by_its_timer: |_: &Peer| Deferred::default(), closed_later;
     a_handler_that_panics_or_aborts: |_: &Peer| Fragile, cut_short;
@@ -333,6 +334,44 @@ impl Handler for Later {
 
 fn answered_later(draw: &mut Draw) -> Script {
     words(draw).take(2).fold(Script::new(), |script, word| script.says(&word, &word))
+}
+
+/// An echo that answers when nothing has come for a while. Nothing waits meanwhile but its timer.
+#[derive(Default)]
+struct Slow {
+    held: Vec<u8>,
+}
+
+impl Slow {
+    fn answer(&mut self, exchange: &mut Exchange<'_>) {
+        exchange.to_send.append(&self.held);
+        self.held.clear();
+    }
+}
+
+impl Handler for Slow {
+    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        let count = exchange.received.len();
+        self.held.extend_from_slice(&exchange.received);
+        exchange.received.consume(count);
+        exchange.set_timer(Duration::from_millis(3));
+        Flow::Continue
+    }
+
+    fn timer(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        self.answer(exchange);
+        Flow::Continue
+    }
+
+    fn end(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        self.answer(exchange);
+        Flow::Close
+    }
+
+    fn drain(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        self.answer(exchange);
+        Flow::Close
+    }
 }
 
 /// An echo that stops reading when its answers fill the buffer, until there is room.
