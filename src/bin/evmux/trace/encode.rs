@@ -237,3 +237,62 @@ fn args(event: &Event) -> Args<'static> {
 fn micros(began: Moment, ended: Moment) -> f64 {
     ended.as_nanos().saturating_sub(began.as_nanos()) as f64 / 1000.0
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpStream;
+
+    use evmux::trace::Recorder;
+    use evmux::{Server, services};
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_life_whose_beginning_is_lost_begins_with_the_timeline_and_ends_with_it() {
+        // Room for two turns.
+        let recorder = Recorder::new(10);
+        let server = Server::builder(services::echo)
+            .trace(recorder.clone())
+            .listen("127.0.0.1:0")
+            .build()
+            .expect("a port");
+        let address = server.local_addresses()[0].to_string();
+        let running = server.start().expect("a thread");
+        let mut stream =
+            TcpStream::connect(address.trim_start_matches("tcp ")).expect("it listens");
+        for _ in 0..20 {
+            stream.write_all(b"word").expect("it reads");
+            stream.read_exact(&mut [0; 4]).expect("an answer");
+        }
+        // What a turn did is handed over at its end, behind the answer. The next turns drop it.
+        let recording = recorder.recording();
+        assert!(recording.dropped > 0);
+        drop(running);
+
+        let mut text = Vec::new();
+        encode(recording, "a test", &mut text).expect("memory");
+        let document: Value = serde_json::from_slice(&text).expect("JSON");
+        let events = document["traceEvents"].as_array().expect("a list");
+        let spans: Vec<_> = events
+            .iter()
+            .filter(|event| event["cat"] == CONNECTIONS)
+            .map(|event| (event["ph"].as_str(), event["name"].as_str()))
+            .collect();
+        assert_eq!(
+            spans,
+            [
+                (Some("b"), Some("connection 1")),
+                (Some("b"), Some("idle")),
+                (Some("e"), Some("idle")),
+                (Some("e"), Some("connection 1")),
+            ]
+        );
+        let times: Vec<_> = events.iter().filter_map(|event| event["ts"].as_f64()).collect();
+        let opened = events.iter().find(|event| event["name"] == "connection 1").expect("it");
+        assert!(opened["args"]["earlier"].as_f64() > Some(0.0));
+        let first = times.iter().copied().filter(|&time| time > 0.0).fold(f64::MAX, f64::min);
+        assert_eq!(opened["ts"].as_f64(), Some(first));
+    }
+}
