@@ -106,6 +106,11 @@ soak: python
 	$(CARGO) build --release
 	EVMUX=$(TARGET)/release/evmux $(PYTHON) -B tests/soak/soak.py $(MINUTES) $(MODEL)
 
+## study       the commands of docs/study, and what they must show
+.PHONY: study
+study: python
+	$(CARGO) test --test study
+
 ## fmt         bring the code into form
 .PHONY: fmt
 fmt:

@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""Clients that behave in one way each, to show what a server does about them.
+
+    clients.py PORT BEHAVIOUR [COMMAND...]
+
+What they see is printed in the order in which it happens. COMMAND is run when they are all there,
+by the behaviours `idle` and `late`.
+"""
+
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+PORT, BEHAVIOUR, COMMAND = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+LONG = 16 << 20
+
+
+def connect():
+    """A connection, as soon as somebody listens: the server may just have been started."""
+    for _ in range(600):
+        try:
+            return socket.create_connection(("127.0.0.1", PORT), timeout=60)
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+    sys.exit("nobody listens")
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def answers(clients, patience):
+    """How many of the clients have something to read, or their end, before patience is over."""
+    waiting, answered, deadline = list(clients), 0, time.monotonic() + patience
+    while waiting and time.monotonic() < deadline:
+        for client in select.select(waiting, [], [], deadline - time.monotonic())[0]:
+            waiting.remove(client)
+            answered += client.recv(100) != b""
+    return answered
+
+
+def queue():
+    """One stays for a second and says nothing; another one asks meanwhile."""
+    first, second = connect(), connect()
+    second.sendall(b"word")
+    say("second client: has asked")
+    time.sleep(1)
+    say("first client: leaves")
+    first.close()
+    say("second client: is answered", second.recv(100).decode())
+
+
+def beside():
+    """Three ask beside one that says nothing."""
+    silent = connect()
+    clients = [connect() for _ in range(3)]
+    for client in clients:
+        client.sendall(b"word")
+    say("answered beside an idle client:", answers(clients, 3), "of 3")
+    silent.close()
+
+
+def idle():
+    """Fifty that say nothing, each with a begun line."""
+    clients = [connect() for _ in range(50)]
+    for client in clients:
+        client.sendall(b"begun")
+    whole = connect()
+    whole.sendall(b"whole\n")
+    say("50 lines are begun; a whole one is answered:", whole.recv(100).decode().strip())
+    subprocess.run(COMMAND, check=True)
+
+
+def late():
+    """One sends 16 MiB, and reads nothing until it can send no more for a second."""
+    client, sent, received, block = connect(), 0, 0, bytes(1 << 16)
+    client.setblocking(False)
+    while sent < LONG and select.select([], [client], [], 1)[1]:
+        sent += client.send(block[: LONG - sent])
+    say("could send without reading:", "all" if sent == LONG else "not all")
+    subprocess.run(COMMAND, check=True)
+    while received < LONG:
+        readable, writable, _ = select.select([client], [client] if sent < LONG else [], [], 60)
+        if writable:
+            sent += client.send(block[: LONG - sent])
+            if sent == LONG:
+                client.shutdown(socket.SHUT_WR)
+        if readable:
+            received += len(client.recv(1 << 16))
+    say("bytes back:", received)
+
+
+def finish():
+    """One sends 8 MiB and its end, while it reads what comes back, to the end."""
+    client, received = connect(), 0
+
+    def send():
+        client.sendall(bytes(LONG // 2))
+        client.shutdown(socket.SHUT_WR)
+        say("client: has sent its end")
+
+    threading.Thread(target=send).start()
+    while block := client.recv(1 << 12):
+        received += len(block)
+    say("bytes back before the server's end:", received)
+
+
+def upload():
+    """One sends 32 MiB and its end."""
+    client = connect()
+    client.sendall(bytes(2 * LONG))
+    client.shutdown(socket.SHUT_WR)
+    client.recv(1)
+    say("sent:", 2 * LONG)
+
+
+def flood():
+    """One sends and reads as fast as it can; another one asks ten times meanwhile."""
+    greedy, polite, answered = connect(), connect(), 0
+    greedy.setblocking(False)
+    block, moved = bytes(1 << 18), 0
+    for _ in range(10):
+        polite.sendall(b"word")
+        while not select.select([polite], [], [], 0)[0]:
+            readable, writable, _ = select.select([greedy, polite], [greedy], [])
+            if greedy in writable:
+                moved += greedy.send(block)
+            if greedy in readable:
+                greedy.recv(1 << 18)
+        answered += polite.recv(100) == b"word"
+        goal = moved + (4 << 20)
+        while moved < goal:
+            readable, writable, _ = select.select([greedy], [greedy], [])
+            if writable:
+                moved += greedy.send(block)
+            if readable:
+                greedy.recv(1 << 18)
+    say("answered beside a flood:", answered, "of 10")
+
+
+def crowd():
+    """Sixty come at once and ask; those that are served leave, and one more asks."""
+    clients = [connect() for _ in range(60)]
+    for client in clients:
+        try:
+            client.sendall(b"word")
+        except OSError:
+            pass
+    served = 0
+    for client in clients:
+        client.settimeout(3 if served == 0 else 0.2)
+        try:
+            served += client.recv(100) != b""
+        except OSError:
+            pass
+    say("served at once:", "all" if served == 60 else "some" if served else "none")
+    for client in clients:
+        client.close()
+    one_more = connect()
+    one_more.sendall(b"word")
+    say("after they have left, one more is answered", one_more.recv(100).decode())
+
+
+def jobs():
+    """One asks for six pieces of work, then another one for a single piece."""
+    long, short = connect(), connect()
+    long.sendall(b"a\n" * 6)
+    time.sleep(0.05)
+    short.sendall(b"b\n")
+    missing = {long: 12, short: 2}
+    while missing:
+        for client in select.select(list(missing), [], [], 60)[0]:
+            missing[client] -= len(client.recv(100))
+            if missing[client] == 0:
+                del missing[client]
+                say("the long job is done" if client is long else "the short job is done")
+
+
+{
+    "queue": queue,
+    "beside": beside,
+    "idle": idle,
+    "late": late,
+    "finish": finish,
+    "upload": upload,
+    "flood": flood,
+    "crowd": crowd,
+    "jobs": jobs,
+}[BEHAVIOUR]()
