@@ -109,6 +109,7 @@ soak: python
 ## study       the commands of docs/study, and what they must show
 .PHONY: study
 study: python
+	$(CARGO) build --example slides_poll
 	$(CARGO) test --test study
 
 ## fmt         bring the code into form

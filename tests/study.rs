@@ -133,7 +133,10 @@ fn run(file: &str, script: &str) -> String {
     fs::create_dir_all(&directory).unwrap();
     fs::copy(guide().join("clients.py"), directory.join("clients.py")).unwrap();
     let binary = Path::new(env!("CARGO_BIN_EXE_evmux")).parent().unwrap();
+    // The examples are built with the tests, unless these are run alone: `make study` builds them.
     let mut path = OsString::from(binary);
+    path.push(":");
+    path.push(binary.join("examples"));
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

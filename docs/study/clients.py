@@ -7,7 +7,9 @@ What they see is printed in the order in which it happens. COMMAND is run when t
 by the behaviours `idle` and `late`.
 """
 
+import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import threading
 import time
 
 PORT, BEHAVIOUR, COMMAND = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
-LONG = 16 << 20
+LONG = 32 << 20
 
 
 def connect():
@@ -75,8 +77,10 @@ def idle():
 
 
 def late():
-    """One sends 16 MiB, and reads nothing until it can send no more for a second."""
+    """One sends 32 MiB, and reads nothing until it can send no more for a second."""
     client, sent, received, block = connect(), 0, 0, bytes(1 << 16)
+    # The kernel is to keep little for it.
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
     client.setblocking(False)
     while sent < LONG and select.select([], [client], [], 1)[1]:
         sent += client.send(block[: LONG - sent])
@@ -93,12 +97,27 @@ def late():
     say("bytes back:", received)
 
 
+def last():
+    """One asks, then asks again with its end right behind. The server, a process whose number is
+    COMMAND, is stopped meanwhile, so that it finds both at once."""
+    client, server = connect(), int(COMMAND[0])
+    client.sendall(b"first")
+    say("first question:", client.recv(100).decode())
+    os.kill(server, signal.SIGSTOP)
+    while " T " not in open(f"/proc/{server}/stat").read():
+        time.sleep(0.01)
+    client.sendall(b"last")
+    client.shutdown(socket.SHUT_WR)
+    os.kill(server, signal.SIGCONT)
+    say("last question:", client.recv(100).decode() or "no answer")
+
+
 def finish():
     """One sends 8 MiB and its end, while it reads what comes back, to the end."""
     client, received = connect(), 0
 
     def send():
-        client.sendall(bytes(LONG // 2))
+        client.sendall(bytes(LONG // 4))
         client.shutdown(socket.SHUT_WR)
         say("client: has sent its end")
 
@@ -111,10 +130,10 @@ def finish():
 def upload():
     """One sends 32 MiB and its end."""
     client = connect()
-    client.sendall(bytes(2 * LONG))
+    client.sendall(bytes(LONG))
     client.shutdown(socket.SHUT_WR)
     client.recv(1)
-    say("sent:", 2 * LONG)
+    say("sent:", LONG)
 
 
 def flood():
@@ -184,6 +203,7 @@ def jobs():
     "beside": beside,
     "idle": idle,
     "late": late,
+    "last": last,
     "finish": finish,
     "upload": upload,
     "flood": flood,
