@@ -42,7 +42,7 @@ python:
 		echo "make: the tests need python3, and there is none: apt-get install python3" >&2; exit 1; }
 
 # Each program, and the package that it is in.
-PROGRAMS := haproxy:haproxy nc:netcat-openbsd curl:curl socat:socat ncat:ncat
+PROGRAMS := haproxy:haproxy nc:netcat-openbsd curl:curl socat:socat ncat:ncat valgrind:valgrind
 
 .PHONY: programs
 programs:
@@ -151,10 +151,16 @@ loom:
 # As an embedder builds it: the engine, and no feature.
 BENCH := $(CARGO) bench --no-default-features
 
-## bench       what the codecs and a step of a connection cost, without sockets
+## bench       codecs and a step of a connection without sockets, and the models side by side
 .PHONY: bench
 bench:
 	$(BENCH) --bench codecs --bench connection
+	$(BENCH) --bench front_ends
+
+## bench-memory  what 19,000 idle connections keep, and a million without sockets
+.PHONY: bench-memory
+bench-memory:
+	$(BENCH) --bench memory
 
 ## bench-peers the CPU that a message costs, beside hand-written loops and tokio: OPTIONS=--quick
 .PHONY: bench-peers
@@ -162,10 +168,33 @@ bench-peers:
 	$(CARGO) build --release
 	EVMUX=$(TARGET)/release/evmux $(BENCH) --bench peers -- $(OPTIONS)
 
+# With the program too, which has a thread for its log, and so another libc underneath.
+INSTRUCTIONS = EVMUX=$(TARGET)/release/evmux $(BENCH) --bench instructions --
+
+## check-instructions  those of a message, beside the ones kept: 3 % more fail
+.PHONY: check-instructions
+check-instructions: programs
+	$(CARGO) build --release
+	$(INSTRUCTIONS) --check
+
+## instructions-baseline  keep those of today, with the compiler that made them
+.PHONY: instructions-baseline
+instructions-baseline: programs
+	$(CARGO) build --release
+	$(INSTRUCTIONS) --write
+
+## cost        what counters, and a trace that is switched off, cost a message: 24 instructions
+.PHONY: cost
+cost: BARE := $(TARGET)/bare
+cost: programs
+	RUSTFLAGS="--cfg evmux_bare" CARGO_TARGET_DIR=$(BARE) \
+		$(BENCH) --bench instructions -- --file $(BARE)/instructions.txt --write
+	$(BENCH) --bench instructions -- --file $(BARE)/instructions.txt --cost
+
 ## ci          everything that must hold before a change goes in, each part with its seconds
 .PHONY: ci
 ci:
-	@times=(); for part in fmt-check clippy lean doc loom test simulate test-peers; do \
+	@times=(); for part in fmt-check clippy lean doc loom test simulate test-peers check-instructions; do \
 		echo "ci: $$part"; \
 		began=$$SECONDS; \
 		$(MAKE) --no-print-directory $$part || { echo "ci: $$part failed" >&2; exit 1; }; \

@@ -26,6 +26,7 @@ use support::options::Options;
 
 mod servers;
 #[path = "../support/mod.rs"]
+#[allow(dead_code)]
 mod support;
 
 struct Scenario {

@@ -186,15 +186,14 @@ fn tokio_streams(rewrite: impl Fn(&mut [u8]) + Copy + Send + 'static) {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             tokio::spawn(async move {
-                let mut input = vec![0; 65536];
-                while let Ok(count) = stream.read(&mut input).await {
-                    if count == 0 {
+                // Room that is not cleared first, and not touched beyond what comes.
+                let mut input = Vec::with_capacity(65536);
+                while let Ok(1..) = stream.read_buf(&mut input).await {
+                    rewrite(&mut input);
+                    if stream.write_all(&input).await.is_err() {
                         return;
                     }
-                    rewrite(&mut input[..count]);
-                    if stream.write_all(&input[..count]).await.is_err() {
-                        return;
-                    }
+                    input.clear();
                 }
             });
         }

@@ -60,6 +60,20 @@ impl Server {
             .sum()
     }
 
+    /// Waits until the main thread sleeps.
+    pub(crate) fn wait_until_asleep(&self) {
+        let state = || fs::read_to_string(format!("/proc/{0}/task/{0}/stat", self.id())).unwrap();
+        // The state stands behind the name, which is in brackets and may have any letter.
+        while !state().rsplit(')').next().unwrap().starts_with(" S") {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(mut self) {
+        self.process.wait().unwrap();
+    }
+
     /// Waits until all threads sleep. Whoever measures has taken all answers, so it takes no
     /// longer than what a server does behind its last one.
     pub(crate) fn settle(&self) {
