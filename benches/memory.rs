@@ -129,10 +129,10 @@ fn real(connections: usize) {
     let server = server.unwrap().start().unwrap();
     let port = server.local_addresses()[0].socket_addr().unwrap().port();
     println!("{connections} real connections, idle timeout of an hour");
-    // One in advance: what it makes the server keep is not that of a connection.
-    let mut one = Clients::start(port, 1);
-    one.ask("burst");
-    one.end();
+    // A few in advance: what they make the loop itself keep is not that of a connection.
+    let mut first = Clients::start(port, GROUP.min(connections));
+    first.ask("burst");
+    first.end();
     until_open(&server, 0);
     let empty = Memory::now();
     empty.tell("none", &empty, connections);
@@ -154,7 +154,8 @@ fn real(connections: usize) {
     after.tell("idle, after each moved 300 kB", &empty, connections);
     println!("  at most {most} bytes were live meanwhile; it took {took:.1?}");
     assert!(most > idle.live + BURST / 4, "nothing waited: the kernel took it all");
-    judge(&idle, &after);
+    // Eight bytes for each connection that was ready at the same time, in some of the lists.
+    judge(&idle, &after, 4 * 8 * GROUP.next_power_of_two() as i64);
     clients.end();
     server.stop().now();
     server.join().unwrap();
@@ -178,12 +179,13 @@ fn until_open(server: &Running, count: u64) {
     thread::sleep(Duration::from_millis(100));
 }
 
-fn judge(idle: &Memory, after: &Memory) {
+/// All must be back, but for what the loop's own lists have grown by: `lists` bytes at most.
+fn judge(idle: &Memory, after: &Memory, lists: i64) {
     let bytes = after.live as i64 - idle.live as i64;
     let blocks = after.blocks as i64 - idle.blocks as i64;
     let part = after.resident as f64 / idle.resident as f64;
     println!("  not given back: {bytes} bytes, {blocks} blocks; resident {part:.3} of before");
-    assert_eq!((bytes, blocks), (0, 0), "something was kept");
+    assert!(bytes <= lists && blocks <= lists.min(4), "something was kept");
     assert!(part <= 1.15, "the process did not shrink to what it was");
 }
 
@@ -221,7 +223,7 @@ fn without_sockets(connections: usize) {
     assert!(idle.iter().all(Connection::is_idle));
     let after = Memory::now();
     after.tell("idle, after each moved 300 kB", &empty, connections);
-    judge(&before, &after);
+    judge(&before, &after, 0);
 }
 
 /// The process of the clients, told what to do line by line.
