@@ -7,6 +7,7 @@ mod about;
 mod arguments;
 mod client_streams;
 mod client_udp;
+mod compare;
 mod datagrams;
 mod hostile;
 mod hostile_xmlrpc;

@@ -7,10 +7,12 @@
 
 mod about;
 mod client;
+mod compare;
 mod endpoint;
 mod given;
 mod load;
 mod read;
+mod report;
 mod resolve;
 mod serve;
 mod sniff;
@@ -25,8 +27,10 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub(crate) use client::{ClientOptions, TcpOptions, UdpOptions, XmlRpcOptions};
+pub(crate) use compare::CompareOptions;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use load::{Json, LoadOptions};
+pub(crate) use report::ReportOptions;
 pub(crate) use resolve::ResolveOptions;
 pub(crate) use serve::{ServeOptions, Served};
 pub(crate) use sniff::SniffOptions;
@@ -46,6 +50,10 @@ pub(crate) enum Command {
     Sniff(SniffOptions),
     /// `evmux load`.
     Load(Box<LoadOptions>),
+    /// `evmux compare`.
+    Compare(CompareOptions),
+    /// `evmux report`.
+    Report(ReportOptions),
     /// `evmux completions`: the text, for stdout.
     Completions(Vec<u8>),
     /// `evmux man`: likewise.
@@ -74,6 +82,8 @@ pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Command,
             Subcommands::Resolve(arguments) => Command::Resolve(arguments.options()),
             Subcommands::Sniff(arguments) => Command::Sniff(arguments.options()?),
             Subcommands::Load(arguments) => Command::Load(Box::new(arguments.options()?)),
+            Subcommands::Compare(arguments) => Command::Compare(arguments.options()?),
+            Subcommands::Report(arguments) => Command::Report(arguments.options()),
             Subcommands::Completions { shell } => Command::Completions(about::completions(&shell)?),
             Subcommands::Man => Command::Man(about::manual()),
             Subcommands::TraceText(arguments) => Command::TraceText(arguments.options()?),
@@ -115,6 +125,8 @@ enum Subcommands {
     Resolve(resolve::Arguments),
     Sniff(sniff::Arguments),
     Load(Box<load::Arguments>),
+    Compare(compare::Arguments),
+    Report(report::Arguments),
     /// Print the completions of a shell for the command line of evmux
     Completions {
         /// bash, elvish, fish, powershell or zsh

@@ -3,13 +3,16 @@
 mod arguments;
 mod client;
 mod clocks;
+mod compare;
 mod failure;
 mod line_queue;
 mod load;
 mod logging;
 mod names;
 mod output;
+mod report;
 mod resolve;
+mod results;
 mod serve;
 mod signals;
 mod sniff;
@@ -19,6 +22,7 @@ mod trace_text;
 
 use std::env;
 use std::io::{self, Write};
+use std::iter;
 use std::panic;
 use std::process::ExitCode;
 
@@ -67,6 +71,22 @@ fn run(stderr: &LineQueue) -> Result<(), Failure> {
         Command::Sniff(options) => sniff::sniff(&options),
         Command::Load(options) => load::load(*options, stderr),
         Command::Completions(text) | Command::Man(text) => Output::new()?.write(&text).map(drop),
+        Command::Compare(options) => compare::compare(&options, command_line()),
+        Command::Report(options) => report::report(&options),
         Command::TraceText(options) => trace_text::print(&options),
     }
+}
+
+/// The command line, as a shell would be given it again.
+fn command_line() -> String {
+    let word = |word: std::ffi::OsString| {
+        let word = word.to_string_lossy().into_owned();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+%@".contains(c);
+        match !word.is_empty() && word.chars().all(plain) {
+            true => word,
+            false => format!("'{}'", word.replace('\'', r"'\''")),
+        }
+    };
+    let words = env::args_os().skip(1).map(word);
+    iter::once("evmux".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
