@@ -4,6 +4,7 @@
 mod binary;
 
 mod about;
+mod admin;
 mod arguments;
 mod client_streams;
 mod client_udp;

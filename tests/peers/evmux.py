@@ -24,6 +24,7 @@ class Server:
 
     def __init__(self, service, model, *options, listen="127.0.0.1:0", stderr=None, **variables):
         self.service, self.model, self.terminated = service, model, False
+        self.killed = False
         command = [os.environ["EVMUX"], "serve", "--service", service, "--model", model]
         command += ["--listen", listen, *options]
         # That a client is refused is not news here; a variable that is set says more.
@@ -43,11 +44,24 @@ class Server:
     def connect(self):
         return socket.create_connection((self.host, self.port), timeout=PATIENCE)
 
+    def admin(self):
+        """Where the admin page is, of a server that was started with one; asked once."""
+        line = self.process.stdout.readline()
+        ready = re.fullmatch(r"evmux: admin on (http://\S+)\n", line)
+        if ready is None:
+            raise AssertionError(f"not the line that says where the admin page is: {line!r}")
+        return ready.group(1)
+
     def terminate(self):
         if self.process.poll() is None and not self.terminated:
             # A second signal would end it at once.
             self.terminated = True
             self.process.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        """Ends one that would not end for long, and is content."""
+        self.killed = True
+        self.process.kill()
 
     def wait(self):
         return self.process.wait(timeout=PATIENCE)
@@ -86,7 +100,7 @@ class Server:
             raise
         finally:
             self.process.stdout.close()
-        if failure is None and status != 0:
+        if failure is None and status != 0 and not self.killed:
             raise AssertionError(f"the server ended with status {status}")
 
 

@@ -222,6 +222,12 @@ impl Server {
         ask(self.connect(), bytes)
     }
 
+    /// The next line on stdout, behind the one that says where it listens.
+    #[track_caller]
+    pub(crate) fn next_line(&mut self) -> String {
+        self.stdout.next().expect("one more line on stdout")
+    }
+
     /// Reads the log until a line contains `text`, and returns that line.
     #[track_caller]
     pub(crate) fn wait_for_log(&mut self, text: &str) -> String {

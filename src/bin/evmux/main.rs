@@ -1,5 +1,6 @@
 //! The command line of evmux: what is asked for, done, and how it ended.
 
+mod admin;
 mod arguments;
 mod client;
 mod clocks;

@@ -18,6 +18,7 @@ use evmux::{
 };
 use log::{info, warn};
 
+use crate::admin::Admin;
 use crate::arguments::{ServeOptions, Served};
 use crate::clocks;
 use crate::failure::Failure;
@@ -50,10 +51,10 @@ pub(crate) fn serve(options: ServeOptions, stderr: &LineQueue) -> Result<(), Fai
     }
 }
 
-type Boxed = Box<dyn Fn(&Peer) -> Box<dyn Handler> + Send + Sync>;
+pub(crate) type Boxed = Box<dyn Fn(&Peer) -> Box<dyn Handler> + Send + Sync>;
 
 /// The same service, as one type for all.
-fn boxed<S>(service: S) -> Boxed
+pub(crate) fn boxed<S>(service: S) -> Boxed
 where
     S: Service + Send + Sync + 'static,
     S::Handler: 'static,
@@ -70,17 +71,29 @@ where
     }
     let summary = options.summary.as_deref().map(Summary::open).transpose()?;
     let trace = options.trace.as_deref().map(|path| open_trace(path, &options)).transpose()?;
-    let server = bind(service, &options, trace.as_ref())?;
-    signals::drain_on_signal(server.stop())
-        .and_then(|()| trace::write_on_signal(trace.clone()))
+    // Before the listeners, so that somebody can say that they are not all bound yet.
+    let admin = options.admin.as_ref();
+    let admin = admin
+        .map(|address| Admin::start(address, options.service.name(), options.model.name()))
+        .transpose()?;
+    let mut server = bind(service, &options, trace.as_ref())?;
+    let watch = admin.as_ref().map(|_| server.watch()).transpose()?;
+    let ending = signals::drain_on_signal(server.stop(), options.drain_delay)
+        .and_then(|ending| trace::write_on_signal(trace.clone()).map(|()| ending))
         .map_err(|why| Failure::new("cannot wait for signals", why))?;
-    let stdout = announce(server.local_addresses(), &options);
+    if let (Some(admin), Some(watch)) = (&admin, watch) {
+        admin.show(watch, ending);
+    }
+    let stdout = announce(server.local_addresses(), admin.as_ref(), &options);
 
     let served = server.run();
     // What went before an error is what one wants to see.
     let traced = trace.map_or(Ok(()), |trace| trace.write());
     let counted = served?;
 
+    if let Some(admin) = admin {
+        admin.end();
+    }
     stderr.settle();
     report(&counted, options.drain_timeout);
     if let Some(stdout) = stdout {
@@ -152,7 +165,11 @@ fn datagram_handler(options: &ServeOptions) -> Option<Box<dyn DatagramHandler + 
 }
 
 /// Says on stdout where the server listens, without waiting for whoever reads that.
-fn announce(addresses: &[LocalAddress], options: &ServeOptions) -> Option<LineQueue> {
+fn announce(
+    addresses: &[LocalAddress],
+    admin: Option<&Admin>,
+    options: &ServeOptions,
+) -> Option<LineQueue> {
     let stdout = LineQueue::to(io::stdout(), "stdout")
         .inspect_err(|why| warn!("cannot say on stdout where the server listens: {why}"))
         .ok()?;
@@ -160,6 +177,9 @@ fn announce(addresses: &[LocalAddress], options: &ServeOptions) -> Option<LineQu
         let (service, model) = (options.service.name(), options.model);
         let line = format!("evmux: listening on {address} (service {service}, model {model})\n");
         stdout.push(line.as_bytes());
+    }
+    if let Some(admin) = admin {
+        stdout.push(format!("evmux: admin on http://{}\n", admin.address()).as_bytes());
     }
     Some(stdout)
 }

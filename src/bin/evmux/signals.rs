@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first one drains the server, a second one ends the process.
+//! SIGTERM and SIGINT: the first one drains the server, at once or a little later, a second one ends
+//! the process.
 //!
 //! The second one must work when nothing else does, a loop that is stuck in a handler for example.
 //! So it is acted on inside the signal handler itself: `_exit`, if the flag says that it is the
@@ -8,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use evmux::Stop;
 use log::info;
@@ -15,9 +17,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
-/// Drains the server of `stop` at the first signal, and ends the process with 128 and the signal's
-/// number at the second.
-pub(crate) fn drain_on_signal(stop: Stop) -> io::Result<()> {
+/// Drains the server of `stop` so long after the first signal, and ends the process with 128 and the
+/// signal's number at the second. The flag that is returned is up from the first one on.
+pub(crate) fn drain_on_signal(stop: Stop, delay: Duration) -> io::Result<Arc<AtomicBool>> {
     let asked = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         // What is registered first is done first: a first signal finds the flag down and raises
@@ -28,17 +30,21 @@ pub(crate) fn drain_on_signal(stop: Stop) -> io::Result<()> {
     // Last, so that the flag is up when the first signal becomes known: who answers that with
     // another signal sends the second one.
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    if asked.load(Ordering::SeqCst) {
-        // It came between, and only raised the flag.
-        stop.drain();
-    }
+    // If it is up already, the signal came between and did no more than that.
+    let was_asked = asked.load(Ordering::SeqCst);
     let drain = move || {
-        for signal in signals.forever() {
-            let name = if signal == SIGINT { "SIGINT" } else { "SIGTERM" };
+        let first = if was_asked { Some(SIGTERM) } else { signals.forever().next() };
+        let name = if first == Some(SIGINT) { "SIGINT" } else { "SIGTERM" };
+        if delay.is_zero() {
             info!("{name}: draining; a second signal ends at once");
-            stop.drain();
+        } else {
+            let after = humantime::format_duration(delay);
+            info!("{name}: draining after another {after}; a second signal ends at once");
+            thread::sleep(delay);
+            info!("draining");
         }
+        stop.drain();
     };
     thread::Builder::new().name("signals".into()).spawn(drain)?;
-    Ok(())
+    Ok(asked)
 }

@@ -31,7 +31,11 @@ pub(crate) struct ServeOptions {
     pub(crate) keep_alive: bool,
     pub(crate) max_connections: Option<usize>,
     pub(crate) limits: Limits,
+    /// How long new clients are still accepted after the first signal.
+    pub(crate) drain_delay: Duration,
     pub(crate) drain_timeout: Duration,
+    /// Where the admin page is served: an address of TCP.
+    pub(crate) admin: Option<Address>,
     /// Where the counters go at exit.
     pub(crate) summary: Option<PathBuf>,
     /// Where the timeline goes at exit, and when it is asked for.
@@ -223,22 +227,34 @@ pub(super) struct Arguments {
     #[arg(help_heading = HOW_LONG)]
     frame_timeout: Given,
 
-    /// After SIGTERM or SIGINT: what is still open after so long is cut off; a second signal ends
+    /// After SIGTERM or SIGINT: clients are still accepted for so long, with /readyz of --admin at
+    /// 503, until the load balancer has noticed
+    #[arg(long, env = "EVMUX_DRAIN_DELAY", value_name = "DURATION", default_value = "0s")]
+    #[arg(help_heading = HOW_LONG)]
+    drain_delay: Given,
+
+    /// Then: what is still open after so long is cut off; a second signal ends
     /// at once
     #[arg(long, env = "EVMUX_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "10s")]
     #[arg(help_heading = HOW_LONG)]
     drain_timeout: Given,
 
+    /// Serve a page about the server on HTTP, HOST:PORT: / to look at, /metrics for Prometheus,
+    /// /healthz and /readyz for supervisors and load balancers
+    #[arg(long, env = "EVMUX_ADMIN", value_name = "ADDR")]
+    #[arg(help_heading = TO_SEE)]
+    admin: Option<Given>,
+
     /// At exit, write the counters to FILE as JSON
     #[arg(long, env = "EVMUX_SUMMARY", value_name = "FILE")]
-    #[arg(help_heading = AT_THE_END)]
+    #[arg(help_heading = TO_SEE)]
     summary: Option<Given>,
 
     /// Record what the server does, and write it to FILE at exit and at SIGUSR1, for Perfetto
     /// (ui.perfetto.dev), Chrome (chrome://tracing) or 'evmux trace-text': the last 524288 events,
     /// in 36 MiB of memory and twice that while they are written
     #[arg(long, env = "EVMUX_TRACE", value_name = "FILE")]
-    #[arg(help_heading = AT_THE_END)]
+    #[arg(help_heading = TO_SEE)]
     trace: Option<Given>,
 }
 
@@ -246,7 +262,7 @@ const WHAT: &str = "What is served, and how";
 const WHERE: &str = "Listening";
 const HOW_MUCH: &str = "How much";
 const HOW_LONG: &str = "How long";
-const AT_THE_END: &str = "What is written down";
+const TO_SEE: &str = "To see what it does";
 
 const AFTER_HELP: &str = "\
 SIZE is written 4096, 64KiB or 1MB; DURATION 500ms, 30s or '1m 30s'. An option beats its variable. \
@@ -303,7 +319,9 @@ impl Arguments {
                 count(text, MOST_CONNECTIONS)
             })?,
             limits,
+            drain_delay: self.drain_delay.read(duration)?,
             drain_timeout: self.drain_timeout.read(duration)?,
+            admin: read(self.admin.and_then(Given::set), admin)?,
             summary: file(self.summary),
             trace: file(self.trace),
         })
@@ -333,6 +351,14 @@ fn model(text: &str) -> Result<Model, String> {
         let names = Model::ALL.map(Model::name).join(", ");
         format!("there is no such model; choose one of {names}")
     })
+}
+
+fn admin(text: &str) -> Result<Address, String> {
+    let address = text.parse::<Address>().map_err(|why| why.problem.to_string())?;
+    match address {
+        Address::Tcp { .. } => Ok(address),
+        _ => Err("the admin page is served on TCP only, say HOST:PORT".into()),
+    }
 }
 
 /// Where to listen, each address once or more.
