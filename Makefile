@@ -32,7 +32,7 @@ test-peers: python programs
 	EVMUX=$(TARGET)/release/evmux $(PEERS)
 
 # Those that need nothing but python3.
-PURE = $(filter-out test_programs,$(basename $(notdir $(wildcard tests/peers/test_*.py))))
+PURE = $(filter-out test_programs test_monitors,$(basename $(notdir $(wildcard tests/peers/test_*.py))))
 
 PEERS = $(PYTHON) -B -W error::ResourceWarning -m unittest discover -s tests/peers -t tests/peers
 
@@ -42,7 +42,8 @@ python:
 		echo "make: the tests need python3, and there is none: apt-get install python3" >&2; exit 1; }
 
 # Each program, and the package that it is in.
-PROGRAMS := haproxy:haproxy nc:netcat-openbsd curl:curl socat:socat ncat:ncat valgrind:valgrind
+PROGRAMS := haproxy:haproxy nc:netcat-openbsd curl:curl socat:socat ncat:ncat valgrind:valgrind \
+	prometheus:prometheus promtool:prometheus chromium:chromium chromedriver:chromium-driver
 
 .PHONY: programs
 programs:
