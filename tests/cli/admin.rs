@@ -39,7 +39,8 @@ impl Watched {
     #[track_caller]
     fn request(&self, method: &str, path: &str) -> Answer {
         let mut stream = connect(self.admin);
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("it reads");
         Answer::of(stream)
     }
@@ -226,6 +227,17 @@ fn bad_http_on_the_admin_page_harms_nobody() {
     assert_eq!(watched.server.ask(b"well"), b"WELL");
     // None of it was a client of the service.
     assert_eq!(watched.metric("evmux_connections_accepted_total"), 1.0);
+}
+
+#[test]
+fn a_page_whose_name_was_made_to_lead_here_learns_nothing() {
+    let watched = Watched::start(&[]);
+    for path in ["/data.json", "/metrics", "/"] {
+        let mut stream = connect(watched.admin);
+        let request = format!("GET {path} HTTP/1.1\r\nHost: evil.example:80\r\n");
+        stream.write_all(format!("{request}Connection: close\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(Answer::of(stream).status, 403, "{path}");
+    }
 }
 
 #[test]

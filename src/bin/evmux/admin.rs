@@ -10,7 +10,7 @@ mod health;
 mod metrics;
 mod process;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -51,6 +51,13 @@ impl Admin {
         let subject = Arc::new(Subject {
             service,
             model,
+            is_private: match address {
+                Address::Tcp { host, .. } => match host.parse::<IpAddr>() {
+                    Ok(address) => address.is_loopback(),
+                    Err(_) => host.eq_ignore_ascii_case("localhost"),
+                },
+                _ => false,
+            },
             began: SystemTime::now(),
             clock: Instant::now(),
             shown: OnceLock::new(),
@@ -107,6 +114,8 @@ impl Admin {
 struct Subject {
     service: &'static str,
     model: &'static str,
+    /// Only this machine was meant to be answered.
+    is_private: bool,
     began: SystemTime,
     clock: Instant,
     /// None as long as the listeners are not bound.
@@ -121,6 +130,7 @@ impl Subject {
         Self {
             service: "upper",
             model: "epoll",
+            is_private: true,
             began: SystemTime::now(),
             clock: Instant::now(),
             shown: OnceLock::new(),
@@ -152,6 +162,11 @@ fn answer(request: &Request<'_>, subject: &Subject) -> Response {
         "/data.json" => data::page,
         _ => return safe(Response::error(404)),
     };
+    let host = request.header("host");
+    if subject.is_private && host.is_some_and(|host| !is_private_name(host)) {
+        let why = "this page is asked for by an address or as localhost\n";
+        return safe(Response::text(why).status(403));
+    }
     if !matches!(request.method, "GET" | "HEAD") {
         return safe(Response::error(405).header("Allow", "GET, HEAD"));
     }
@@ -162,6 +177,16 @@ const PAGE: &str = include_str!("admin/page/page.html");
 const STYLE: &str = include_str!("admin/page/page.css");
 const SCRIPT: &str = include_str!("admin/page/page.js");
 const ICON: &str = include_str!("admin/page/icon.svg");
+
+/// Whether a client on this machine may mean us by this name. A page from elsewhere, whose name was
+/// made to lead here, would be taken by a browser for one of ours, and could read who is connected.
+fn is_private_name(asked: &str) -> bool {
+    if let Some((address, _port)) = asked.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return address.parse::<Ipv6Addr>().is_ok();
+    }
+    let host = asked.split_once(':').map_or(asked, |(host, _port)| host);
+    host.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost")
+}
 
 /// A browser is to take a page for what it is called, ask for it again each time, and fetch
 /// nothing from elsewhere, whatever has come to stand in it.
@@ -176,3 +201,18 @@ fn safe(response: Response) -> Response {
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_neither_an_address_nor_localhost_is_that_of_somebody_else() {
+        for own in ["127.0.0.1", "127.0.0.1:9090", "localhost:9090", "LOCALHOST", "[::1]:9090"] {
+            assert!(is_private_name(own), "{own}");
+        }
+        for other in ["evil.example", "evil.example:9090", "127.0.0.1.evil.example", "[evil]", ""] {
+            assert!(!is_private_name(other), "{other}");
+        }
+    }
+}

@@ -107,10 +107,12 @@ function list(data) {
     c.peer, c.stage, duration(c.age), bytes(c.received), bytes(c.sent), bytes(c.unconsumed), bytes(c.unsent),
     c.queued === null ? "not asked" : bytes(c.queued)]));
   const { count, slots, ready, each } = data.threads;
+  // A thread that serves one client alone has no turns.
+  const resting = ["poll", "epoll"].includes(data.model) ? "waits" : "–";
   byId("threads-note").textContent = `${each.length} of ${count}; together ${slots} slots, ${ready} connections ready to go on.`;
   rows("threads", each.map((t) => [
     String(t.connections), String(t.slots), String(t.ready),
-    t.awake_for === null ? "waits" : duration(t.awake_for)]));
+    t.awake_for === null ? resting : duration(t.awake_for)]));
 }
 
 /// What a client is called is text and nothing else.
