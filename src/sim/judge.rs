@@ -20,11 +20,28 @@ impl World {
         let answer = self.wires[client].seen.largest_answer;
         let (to_send, most_to_send) = (it.to_send().len(), limits.high + answer + LONGEST);
         let (held, most_held) = (it.held_back(), limits.received() + self.options.input);
+        self.wires[client].waits_to_send = to_send > 0;
         if to_send > most_to_send {
             self.fail(|| format!("{to_send} bytes wait for client {client}, over {most_to_send}"));
         }
         if held > most_held {
             self.fail(|| format!("{held} bytes of client {client} are held, over {most_held}"));
+        }
+    }
+
+    /// Before a level-triggered kernel sleeps, it is asked for writability exactly where answers wait.
+    pub(super) fn look_at_interests(&mut self) {
+        for client in 0..self.wires.len() {
+            let wire = &self.wires[client];
+            let is_asked = wire.interest.send;
+            if wire.held && !wire.muted && wire.token.is_some() && is_asked != wire.waits_to_send {
+                let waits = wire.waits_to_send;
+                self.fail(|| {
+                    format!(
+                        "answers wait for client {client}: {waits}; to be told of room: {is_asked}"
+                    )
+                });
+            }
         }
     }
 

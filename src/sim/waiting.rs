@@ -185,6 +185,9 @@ impl World {
             self.fail(|| "the loop waits for ever, though it was stopped".into());
             return error(libc::EIO);
         }
+        if !self.is_edge() {
+            self.look_at_interests();
+        }
         self.turns_in_vain = 0;
         self.sleeps += 1;
         let target = next.min(until);

@@ -128,6 +128,8 @@ pub(super) struct Wire {
     /// Bytes of messages that may still be sent; and whether there ever were any.
     pub(super) marks_due: usize,
     pub(super) was_sent_to: bool,
+    /// Whether the loop had answers for it after its last turn.
+    pub(super) waits_to_send: bool,
 }
 
 impl Wire {
@@ -172,6 +174,7 @@ impl Wire {
             id: None,
             marks_due: 0,
             was_sent_to: false,
+            waits_to_send: false,
         }
     }
 
