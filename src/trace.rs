@@ -44,7 +44,12 @@ struct Shared {
 
 #[derive(Default)]
 struct Ring {
-    records: VecDeque<Record>,
+    /// In pieces that whoever reads them shares: the lock is held no longer than it takes to count
+    /// them, and the threads that serve do not wait for a copy of everything.
+    pieces: VecDeque<Arc<Vec<Record>>>,
+    /// How many of the first piece are dropped.
+    skipped: usize,
+    length: usize,
     tracks: Vec<String>,
     /// Tracks of threads that are gone. A thread for each connection would otherwise leave a
     /// track behind for each.
@@ -265,12 +270,13 @@ impl Recorder {
         let ring = self.ring();
         let lives = ring.lives.values();
         let lives = lives.flat_map(|life| [Some(life.opened), life.stage].into_iter().flatten());
-        Recording {
-            before: lives.chain(ring.waiting.values().copied()).collect(),
-            records: ring.records.iter().copied().collect(),
-            tracks: ring.tracks.clone(),
-            dropped: ring.dropped,
-        }
+        let before = lives.chain(ring.waiting.values().copied()).collect();
+        let (pieces, skipped) = (ring.pieces.clone(), ring.skipped);
+        let (tracks, dropped) = (ring.tracks.clone(), ring.dropped);
+        let mut records = Vec::with_capacity(ring.length);
+        drop(ring);
+        records.extend(pieces.iter().flat_map(|piece| piece.iter()).skip(skipped).copied());
+        Recording { records, tracks, dropped, before }
     }
 
     /// A track for the thread that calls, perhaps one that a thread of that name had before.
@@ -334,22 +340,43 @@ impl Track {
         let mut ring = self.recorder.ring();
         let room = self.recorder.0.capacity;
         for record in self.pending.drain(..) {
-            if ring.records.len() == room
-                && let Some(oldest) = ring.records.pop_front()
-            {
-                ring.drop_record(oldest);
+            if ring.length == room {
+                ring.drop_oldest();
             }
-            if ring.records.len() == ring.records.capacity() {
-                // Doubling would at the end take more than there is room for.
-                let more = ring.records.len().max(Self::BATCH).min(room - ring.records.len());
-                ring.records.reserve_exact(more);
-            }
-            ring.records.push_back(record);
+            ring.push(record, room);
         }
     }
 }
 
 impl Ring {
+    /// Records of a piece: 288 KiB, which is copied when one is written to that is being read.
+    const PIECE: usize = 4096;
+
+    fn push(&mut self, record: Record, room: usize) {
+        let size = Self::PIECE.min(room);
+        if self.pieces.back().is_none_or(|piece| piece.len() == size) {
+            self.pieces.push_back(Arc::new(Vec::with_capacity(size)));
+        }
+        if let Some(piece) = self.pieces.back_mut() {
+            Arc::make_mut(piece).push(record);
+            self.length += 1;
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(piece) = self.pieces.front() else { return };
+        let oldest = piece.get(self.skipped).copied();
+        self.skipped += 1;
+        if self.skipped == piece.len() {
+            self.pieces.pop_front();
+            self.skipped = 0;
+        }
+        if let Some(oldest) = oldest {
+            self.length -= 1;
+            self.drop_record(oldest);
+        }
+    }
+
     /// Keeps of a record for which there is no room what later ones build upon.
     fn drop_record(&mut self, record: Record) {
         self.dropped += 1;

@@ -252,7 +252,7 @@ pub(super) struct Arguments {
 
     /// Record what the server does, and write it to FILE at exit and at SIGUSR1, for Perfetto
     /// (ui.perfetto.dev), Chrome (chrome://tracing) or 'evmux trace-text': the last 524288 events,
-    /// in 36 MiB of memory and twice that while they are written
+    /// in 36 MiB of memory, and 54 more while they are written
     #[arg(long, env = "EVMUX_TRACE", value_name = "FILE")]
     #[arg(help_heading = TO_SEE)]
     trace: Option<Given>,
