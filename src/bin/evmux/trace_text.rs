@@ -92,7 +92,7 @@ fn life(timeline: &Timeline, number: u64) -> Result<(), Failure> {
             Kind::Begin => {
                 let is_end = |later: &&&Entry| later.kind == Kind::End && later.name == entry.name;
                 let end = entries[index..].iter().find(is_end).map_or(timeline.end, |end| end.at);
-                (format!("is {}", entry.name), Some(end - entry.at), entry.detail().into())
+                (format!("is {}", entry.name), Some(end - entry.at), entry.reason().into())
             }
             Kind::Slice => {
                 // Numbers of a file that anybody may have written.
