@@ -17,6 +17,8 @@ const MOST_CONNECTING: usize = 256;
 /// Between two attempts of one that failed: growing from the first to the second.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// What a turn may be late; what was missed before is not made up for in a burst.
+const A_LITTLE: Duration = Duration::from_millis(20);
 
 impl Generator<'_> {
     pub(super) fn may_connect_more(&self) -> bool {
@@ -30,7 +32,7 @@ impl Generator<'_> {
             if let Some(rate) = self.plan.connect_rate {
                 let pause = Patience::new(Duration::from_secs_f64(1.0 / rate));
                 // From when it was due: a rate is kept although each turn is a little late.
-                self.next_connect = self.next_connect.max(earlier(now, LONGEST_PAUSE)) + pause;
+                self.next_connect = self.next_connect.max(earlier(now, A_LITTLE)) + pause;
             }
             self.connect(slot as usize, now);
         }

@@ -108,6 +108,18 @@ fn connections_come_from_the_addresses_that_were_named() {
 }
 
 #[test]
+fn connections_are_made_no_faster_than_they_may_be() {
+    let (_server, address) = serve(echo);
+    let mut plan = plan(&address, 10);
+    plan.connections = 6;
+    plan.connect_rate = Some(20.0);
+    let outcome = run(&plan);
+    assert_eq!(outcome.counts.connects, 6);
+    // Five pauses of 50 ms, of which the first may be shorter by what a turn may be late.
+    assert!(outcome.connecting >= Duration::from_millis(220), "{:?}", outcome.connecting);
+}
+
+#[test]
 fn idle_and_slow_connections_stand_beside_those_that_ask() {
     let (server, address) = serve(echo);
     let mut plan = plan(&address, 1);
