@@ -32,7 +32,7 @@ test-peers: python programs
 	EVMUX=$(TARGET)/release/evmux $(PEERS)
 
 # Those that need nothing but python3.
-PURE = $(filter-out test_programs test_monitors,$(basename $(notdir $(wildcard tests/peers/test_*.py))))
+PURE = $(filter-out test_programs test_monitors test_load_programs,$(basename $(notdir $(wildcard tests/peers/test_*.py))))
 
 PEERS = $(PYTHON) -B -W error::ResourceWarning -m unittest discover -s tests/peers -t tests/peers
 
