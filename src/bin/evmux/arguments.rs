@@ -51,7 +51,7 @@ pub(crate) enum Command {
     /// `evmux load`.
     Load(Box<LoadOptions>),
     /// `evmux compare`.
-    Compare(CompareOptions),
+    Compare(Box<CompareOptions>),
     /// `evmux report`.
     Report(ReportOptions),
     /// `evmux completions`: the text, for stdout.
@@ -82,7 +82,7 @@ pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Command,
             Subcommands::Resolve(arguments) => Command::Resolve(arguments.options()),
             Subcommands::Sniff(arguments) => Command::Sniff(arguments.options()?),
             Subcommands::Load(arguments) => Command::Load(Box::new(arguments.options()?)),
-            Subcommands::Compare(arguments) => Command::Compare(arguments.options()?),
+            Subcommands::Compare(arguments) => Command::Compare(Box::new(arguments.options()?)),
             Subcommands::Report(arguments) => Command::Report(arguments.options()),
             Subcommands::Completions { shell } => Command::Completions(about::completions(&shell)?),
             Subcommands::Man => Command::Man(about::manual()),
@@ -125,7 +125,7 @@ enum Subcommands {
     Resolve(resolve::Arguments),
     Sniff(sniff::Arguments),
     Load(Box<load::Arguments>),
-    Compare(compare::Arguments),
+    Compare(Box<compare::Arguments>),
     Report(report::Arguments),
     /// Print the completions of a shell for the command line of evmux
     Completions {
