@@ -336,6 +336,7 @@ fn each_dependency_has_its_line_in_the_docs() {
     let mut names = dependencies(&manifest, "[dependencies]");
     names.extend(dependencies(&manifest, "[dev-dependencies]"));
     names.extend(dependencies(&manifest, "[target.'cfg(loom)'.dependencies]"));
+    names.extend(dependencies(&manifest, "[target.'cfg(not(loom))'.dev-dependencies]"));
     let missing: Vec<_> = names
         .into_iter()
         .map(|(name, _)| name)
