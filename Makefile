@@ -32,7 +32,7 @@ test-peers: python programs
 	EVMUX=$(TARGET)/release/evmux $(PEERS)
 
 # Those that need nothing but python3.
-PURE = $(filter-out test_programs test_monitors test_load_programs,$(basename $(notdir $(wildcard tests/peers/test_*.py))))
+PURE = $(filter-out test_programs test_monitors test_report test_load_programs,$(basename $(notdir $(wildcard tests/peers/test_*.py))))
 
 PEERS = $(PYTHON) -B -W error::ResourceWarning -m unittest discover -s tests/peers -t tests/peers
 
@@ -106,6 +106,13 @@ soak: MODEL ?= epoll
 soak: python
 	$(CARGO) build --release
 	EVMUX=$(TARGET)/release/evmux $(PYTHON) -B tests/soak/soak.py $(MINUTES) $(MODEL)
+
+## compare     the models side by side, in a report: OUT=DIR OPTIONS=--quick
+.PHONY: compare
+compare: OUT ?= $(TARGET)/evmux-compare
+compare:
+	$(CARGO) build --release
+	$(TARGET)/release/evmux compare --out $(OUT) $(OPTIONS)
 
 ## study       the commands of docs/study, and what they must show
 .PHONY: study
