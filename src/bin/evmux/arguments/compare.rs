@@ -73,8 +73,8 @@ pub(super) struct Arguments {
     quick: Given,
 
     /// Another server in the same table: a name, '=' and a command in which {port} stands for a
-    /// free port; repeatable
-    #[arg(long, value_name = "NAME=COMMAND")]
+    /// free port; repeatable, but the variable holds one
+    #[arg(long, env = "EVMUX_AGAINST", value_name = "NAME=COMMAND")]
     against: Vec<Given>,
 
     /// The directory of the results
@@ -123,11 +123,13 @@ impl Arguments {
         if size > MOST_BYTES {
             return Err(self.size.wrong(&format!("must be at most {MOST_BYTES} bytes")));
         }
+        // A command has spaces of its own: what stands in the variable is one.
+        let named: Vec<_> = self.against.into_iter().filter_map(Given::set).collect();
         let against: Vec<_> =
-            self.against.iter().map(|given| given.read(against)).collect::<Result<_, _>>()?;
+            named.iter().map(|given| given.read(against)).collect::<Result<_, _>>()?;
         for (index, (name, _)) in against.iter().enumerate() {
             if against[..index].iter().any(|(earlier, _)| earlier == name) {
-                return Err(self.against[index].wrong("the name is that of another one"));
+                return Err(named[index].wrong("the name is that of another one"));
             }
         }
         Ok(CompareOptions {

@@ -375,7 +375,8 @@ mod tests {
         let usage = Usage::of(std::process::id());
         assert!(usage.thread_count() > 0);
         assert!(usage.resident.is_some_and(|bytes| bytes > 100_000));
-        assert!(usage.processor_since(&Usage::default()).is_some());
+        let later = Usage::of(std::process::id());
+        assert!(later.processor_since(&usage).is_some());
     }
 
     #[test]
