@@ -16,6 +16,7 @@ use std::thread;
 use evmux::trace::Recorder;
 use log::{error, info};
 use signal_hook::consts::SIGUSR1;
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use crate::failure::Failure;
@@ -129,17 +130,19 @@ fn cannot_write(path: &Path, why: io::Error) -> Failure {
     Failure::new(format_args!("cannot write the trace to {}", path.display()), why)
 }
 
-/// Writes `trace` at each SIGUSR1, or says that there is none: the signal would end the process.
+/// Writes `trace` at each SIGUSR1. Without one the signal, which would end the process, does
+/// nothing, and no thread waits for it.
 pub(crate) fn write_on_signal(trace: Option<TraceFile>) -> io::Result<()> {
+    let Some(trace) = trace else {
+        flag::register(SIGUSR1, Arc::default())?;
+        return Ok(());
+    };
     let mut signals = Signals::new([SIGUSR1])?;
     let write = move || {
         for _ in signals.forever() {
-            match &trace {
-                None => info!("SIGUSR1: nothing is recorded; --trace FILE would"),
-                Some(trace) => match trace.write() {
-                    Ok(()) => info!("SIGUSR1: the trace is in {}", trace.0.path.display()),
-                    Err(failure) => error!("SIGUSR1: {failure}"),
-                },
+            match trace.write() {
+                Ok(()) => info!("SIGUSR1: the trace is in {}", trace.0.path.display()),
+                Err(failure) => error!("SIGUSR1: {failure}"),
             }
         }
     };
