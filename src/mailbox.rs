@@ -191,6 +191,8 @@ pub(crate) struct Look {
     /// Those with the most waiting bytes, and no more than these.
     pub(crate) most: usize,
     pub(crate) asked: Moment,
+    /// Then nobody waits for the answer any longer.
+    pub(crate) until: Moment,
     pub(crate) answer: Sender<Vec<OpenConnection>>,
 }
 

@@ -88,7 +88,6 @@ impl<S: Service> Server<S> {
                 .with_queue(queue, 0)
                 .with_local(Some(local))
                 .named("epoll")
-                .named("epoll")
                 .with_datagrams(handlers);
             let mut attended = Attended { readiness, events, origin: front.origin };
             let result = drive(&mut Reactor { turning: &mut attended });
@@ -166,7 +165,12 @@ impl<S: Service> Turn for Attended<'_, S> {
         if self.events.iter().count() == self.events.capacity() {
             return Ok(Next::Now);
         }
-        Ok(match self.readiness.deadline() {
+        let deadline = self.readiness.deadline();
+        if deadline != Moment::START {
+            // It is the caller's loop that waits now.
+            self.readiness.rest();
+        }
+        Ok(match deadline {
             Moment::START => Next::Now,
             Moment::NEVER => Next::Event,
             moment => Next::At(self.origin + moment.since(Moment::START)),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::counters::{Snapshot, Thread, Totals};
 use crate::mailbox::{Look, Message, Queue};
-use crate::moment::Moment;
+use crate::moment::{Moment, Patience};
 use crate::net::stream::SocketStream;
 use crate::stop::{Phase, Stop};
 use crate::witness::{Cards, OpenConnection, largest};
@@ -72,10 +72,13 @@ impl Watch {
     pub fn connections(&self, most: usize, patience: Duration) -> Vec<OpenConnection> {
         let (answer, answers) = mpsc::channel();
         let asked = self.now();
+        // Nobody is waited for longer than a year.
+        let patience = patience.min(Duration::from_secs(365 * 24 * 3600));
         let until = Instant::now() + patience;
         for queue in &self.queues {
             // One whose mailbox is full does not answer.
-            let look = Look { most, asked, answer: answer.clone() };
+            let until = asked + Patience::new(patience);
+            let look = Look { most, asked, until, answer: answer.clone() };
             let _ = queue.post(look, Message::Look);
         }
         drop(answer);

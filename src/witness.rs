@@ -198,7 +198,17 @@ impl Witness {
     }
 
     /// A part of a turn in which so much happened.
-    pub(crate) fn did(&mut self, part: Part, count: u64, began: Moment, now: Moment) {
+    pub(crate) fn did(
+        &mut self,
+        part: Part,
+        count: u64,
+        slice: (Moment, Moment),
+        counters: &Counters,
+    ) {
+        if matches!(part, Part::Datagrams) {
+            // Their bytes are no connection's.
+            self.seen = Seen::of(counters);
+        }
         let event = match part {
             _ if count == 0 => return,
             Part::Messages => Event::Messages,
@@ -207,7 +217,7 @@ impl Witness {
             Part::Timers => Event::Timers,
         };
         if let Some(track) = &mut self.track {
-            track.slice(began, now, event);
+            track.slice(slice.0, slice.1, event);
         }
     }
 

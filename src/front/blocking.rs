@@ -225,6 +225,8 @@ impl<'f, S: Service> Blocking<'f, S> {
         desk.card = None;
         if let Some(witness) = &mut desk.witness {
             let now = self.now();
+            // If its handler panicked, nobody has looked since.
+            witness.ran(0, &connection, counters, None, now);
             witness.count(now, counters);
             witness.closed(0, reason.label(), now);
         }

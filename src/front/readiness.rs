@@ -168,6 +168,11 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         self
     }
 
+    /// Nothing is to be done until somebody asks for a turn.
+    pub(crate) fn rest(&self) {
+        self.scratch.counters.rest();
+    }
+
     pub(crate) fn kernel(&self) -> &K {
         &self.kernel
     }
@@ -255,7 +260,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         run(self);
         let (ended, after) = (self.kernel.now(), part.count(self.scratch.counters));
         if let Some(witness) = &mut self.witness {
-            witness.did(part, after - before, began, ended);
+            witness.did(part, after - before, (began, ended), self.scratch.counters);
         }
     }
 
@@ -495,6 +500,8 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
                 if !slot.connection.is_closed() {
                     slot.connection.panicked();
                     self.closed.push(token.slot);
+                    // What it moved before is its own, and not the next one's.
+                    self.look_on(token, None, self.kernel.now());
                 }
             }
             // Nobody's handler ran: the fault is ours, and must not be hidden.

@@ -84,7 +84,8 @@ impl Generator<'_> {
             for _ in 0..whole {
                 let Some(request) = client.under_way.pop_front() else { break };
                 if request.planned >= self.schedule.measured_from {
-                    self.tally.answered(request.planned, request.sent, now);
+                    let end = self.schedule.end;
+                    self.tally.answered(request.planned, request.sent, now, end);
                 }
             }
             self.answered(slot, whole, now);
@@ -100,7 +101,8 @@ impl Generator<'_> {
         let found = client.replies.find(&self.tape, datagram, places);
         if let Some(request) = found.and_then(|index| client.under_way.remove(index)) {
             if request.planned >= self.schedule.measured_from {
-                self.tally.answered(request.planned, request.sent, now);
+                let end = self.schedule.end;
+                self.tally.answered(request.planned, request.sent, now, end);
             }
             self.answered(slot, 1, now);
             Ok(())

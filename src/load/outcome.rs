@@ -60,9 +60,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Replies a second that were measured.
+    /// Replies a second, of those that came while it was measured. What a server that does not keep
+    /// up answers afterwards is no part of it.
     pub fn rate(&self) -> f64 {
-        per_second(self.counts.answered, self.measured)
+        per_second(self.counts.in_time, self.measured)
     }
 
     /// The share of errors among everything that was tried, from 0 to 1.
@@ -72,10 +73,17 @@ impl Outcome {
         if all == 0 { 0.0 } else { errors as f64 / all as f64 }
     }
 
+    /// Requests that were due and have no time, since nobody waited for their reply any longer, or
+    /// no connection became free for them.
+    pub fn unanswered(&self) -> u64 {
+        let errors = &self.errors;
+        errors.unsent + errors.lost + errors.timed_out + errors.missing
+    }
+
     /// The generator's processor time for a reply, in nanoseconds.
     pub fn own_ns_per_reply(&self) -> f64 {
         let used = self.own.user_ns + self.own.system_ns;
-        used as f64 / self.counts.answered.max(1) as f64
+        used as f64 / self.counts.in_time.max(1) as f64
     }
 }
 

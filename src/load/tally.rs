@@ -24,6 +24,9 @@ pub struct Counts {
     pub sent: u64,
     /// Requests whose reply came whole and right.
     pub answered: u64,
+    /// Of these, those that came before the end of the measurement. The others had been due
+    /// before it, and were waited for.
+    pub in_time: u64,
     /// Requests that nobody waited for any more when the run was interrupted.
     pub abandoned: u64,
     /// Bytes sent on all connections, the warm-up and slow readers included.
@@ -173,8 +176,9 @@ impl Tally {
 
     /// A reply is whole.
     #[inline]
-    pub(super) fn answered(&mut self, planned: Moment, sent: Moment, now: Moment) {
+    pub(super) fn answered(&mut self, planned: Moment, sent: Moment, now: Moment, end: Moment) {
         self.counts.answered += 1;
+        self.counts.in_time += u64::from(now <= end);
         self.second.service.saturating_record(nanos(now, sent));
         if let Some(latency) = &mut self.second.latency {
             latency.saturating_record(nanos(now, planned));

@@ -141,8 +141,12 @@ impl Warning {
         if lag > LATE.as_nanos() as u64 {
             warnings.push(Self::ScheduleLag { p99_ns: lag });
         }
+        // What is under way at the end is no backlog.
+        let counts = outcome.counts;
+        let under_way = (plan.connections * plan.pipeline) as u64;
+        let backlog = counts.planned.saturating_sub(counts.in_time + under_way);
         if let Pacing::Open { rate } = plan.pacing
-            && outcome.errors.unsent > 0
+            && (outcome.errors.unsent > 0 || backlog > counts.planned / 100)
         {
             warnings.push(Self::RateNotReached { asked: rate, reached: outcome.rate() });
         }

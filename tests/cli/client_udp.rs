@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::binary::{PATIENCE, Process, Server, evmux, feed, free_address};
+use crate::binary::{PATIENCE, Process, Server, evmux, feed};
 
 fn socket(address: &str) -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind(address).unwrap();
@@ -86,11 +86,13 @@ fn the_waits_are_as_they_are_asked_for() {
     assert!(line.contains("no answer to 3 datagrams"), "{line}");
     drop(silent);
 
-    let nobody = free_address().to_string();
-    let line = feed(evmux(&["client", "udp", &nobody, "x", "--give-up-after", "100ms"]), b"");
+    // Where no other test asks for a port meanwhile.
+    let line =
+        feed(evmux(&["client", "udp", "127.77.0.1:9", "x", "--give-up-after", "100ms"]), b"");
     let line = line.failed();
     // That nobody is there is told by ICMP, and is neither an answer nor a reason to stop sooner.
-    assert!(line.ends_with(": refused, and no answer to a datagram in 0.1 s: server seems down"));
+    let end = ": refused, and no answer to a datagram in 0.1 s: server seems down";
+    assert!(line.ends_with(end), "{line}");
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn http_answers_a_browser_and_who_types_by_hand() {
     let mut by_hand = example.connect();
     by_hand.say("GET / HTTP/1.0\n\n");
     by_hand.hear_last(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 54\r\n\
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 45\r\n\
          Connection: close\r\n\r\n<!DOCTYPE html>\n<title>evmux</title>\nvisit 1\n",
     );
     let mut browser = example.connect();

@@ -15,7 +15,7 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use evmux::load::{Framing, Machine, Verify};
@@ -86,8 +86,10 @@ struct Setup {
 
 pub(crate) fn compare(options: &CompareOptions, command: String) -> Result<(), Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
+    let signal_number = Arc::new(AtomicUsize::new(0));
     for signal in [SIGINT, SIGTERM] {
-        flag::register(signal, Arc::clone(&interrupted))
+        flag::register_usize(signal, Arc::clone(&signal_number), signal as usize)
+            .and_then(|_| flag::register(signal, Arc::clone(&interrupted)))
             .map_err(|why| Failure::new("cannot wait for signals", why))?;
     }
     // The servers inherit it.
@@ -131,7 +133,7 @@ pub(crate) fn compare(options: &CompareOptions, command: String) -> Result<(), F
     let _ = Output::new()?.write(text(&results, &options.out).as_bytes())?;
     match results.complete {
         true => Ok(()),
-        false => Err(Failure::Interrupted(SIGINT)),
+        false => Err(Failure::Interrupted(signal_number.load(Ordering::Relaxed) as i32)),
     }
 }
 
@@ -144,6 +146,9 @@ fn enter(options: &CompareOptions, setup: &Setup) -> Result<Vec<Entrant>, Failur
         .map(|(name, command)| (name.clone(), Kind::Foreign(command.clone())));
     let mut entrants = Vec::new();
     for (name, kind) in own.chain(foreign) {
+        if setup.interrupted.load(Ordering::Relaxed) {
+            break;
+        }
         let served = kind.start(setup.service.name(), &[], &setup.cpus)?;
         let mut conforms = conform::check(served.address, setup.service, conform::ASCII);
         // What others make of letters that they do not know is their affair.
@@ -177,10 +182,14 @@ fn measure_all(
             };
             progress.set_message(format!("{} {} {}", cell.scenario.name(), cell.at, cell.subject));
             let rate = match cell.scenario {
-                Scenario::Latency => {
-                    let reachable = reachable(setup, entrant, cell, results)?;
-                    Some((reachable * cell.at as f64 / 100.0).max(1.0))
-                }
+                Scenario::Latency => match reachable(setup, entrant, cell, results) {
+                    Ok(rate) => Some((rate * cell.at as f64 / 100.0).max(1.0)),
+                    Err(why) => {
+                        results.cells[index].cannot = Some(why.to_string());
+                        progress.inc(1);
+                        continue;
+                    }
+                },
                 _ => None,
             };
             let measured = measure::round(setup, &entrant.kind, cell, rate);

@@ -216,12 +216,27 @@ impl Results {
                 self.service, self.size, other.service, other.size
             ));
         }
-        if self.machine != other.machine {
-            return Err("they were made on different machines".into());
+        for (what, same) in [
+            ("on different machines", self.machine == other.machine),
+            ("by different versions", self.version == other.version),
+            ("with rounds of different lengths", self.duration_ms == other.duration_ms),
+            (
+                "on different processors",
+                (&self.server_cpus, &self.generator_cpus)
+                    == (&other.server_cpus, &other.generator_cpus),
+            ),
+        ] {
+            if !same {
+                return Err(format!("they were made {what}"));
+            }
         }
         for subject in other.subjects {
-            if !self.subjects.iter().any(|known| known.name == subject.name) {
-                self.subjects.push(subject);
+            match self.subjects.iter().find(|known| known.name == subject.name) {
+                None => self.subjects.push(subject),
+                Some(known) if *known == subject => {}
+                Some(known) => {
+                    return Err(format!("{} is not the same server in both", known.name));
+                }
             }
         }
         for cell in other.cells {
@@ -230,7 +245,10 @@ impl Results {
                     == (cell.scenario, &cell.subject, cell.at, cell.connections)
             };
             match self.cells.iter_mut().find(is_same) {
-                Some(known) => known.rounds.extend(cell.rounds),
+                Some(known) => {
+                    known.rounds.extend(cell.rounds);
+                    known.cannot = known.cannot.take().or(cell.cannot);
+                }
                 None => self.cells.push(cell),
             }
         }

@@ -80,6 +80,10 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
     #[cold]
     fn show(&self, look: Look, now: Moment) {
         self.scratch.counters.late(look.asked, now);
+        // A loop that was stuck has no time for questions that nobody asks any more.
+        if now > look.until {
+            return;
+        }
         let Some(witness) = &self.witness else { return };
         let waiting = |slot: &Slot<K::Stream, S::Handler>| {
             (slot.connection.to_send().len() + slot.connection.held_back()) as u64

@@ -104,9 +104,14 @@ fn expected(why: &str) -> String {
 impl Figure {
     fn of(self, outcome: &Outcome) -> f64 {
         let felt = outcome.times.felt();
+        let unanswered = outcome.unanswered();
+        let known = felt.len() as f64 / (felt.len() + unanswered).max(1) as f64;
         match self {
             // What was not measured cannot be said to be fast.
             Self::Percentile(_) | Self::Mean | Self::Max if felt.is_empty() => f64::INFINITY,
+            // Who got no answer would have waited for longer than anybody who did.
+            Self::Mean | Self::Max if unanswered > 0 => f64::INFINITY,
+            Self::Percentile(percentile) if known * 100.0 < percentile => f64::INFINITY,
             Self::Percentile(percentile) => felt.value_at_quantile(percentile / 100.0) as f64,
             Self::Mean => felt.mean(),
             Self::Max => felt.max() as f64,
@@ -135,7 +140,7 @@ impl fmt::Display for Crossed<'_> {
         write!(f, "{threshold}: it is ")?;
         match threshold.figure {
             Figure::Percentile(_) | Figure::Mean | Figure::Max if found.is_infinite() => {
-                f.write_str("unknown, since no reply was measured")
+                f.write_str("unknown, since too few requests were answered")
             }
             Figure::Percentile(_) | Figure::Mean | Figure::Max => {
                 write!(f, "{:.3?}", Duration::from_nanos(*found as u64))

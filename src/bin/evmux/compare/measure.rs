@@ -121,7 +121,7 @@ impl Observer for Watch<'_> {
 }
 
 fn figures(outcome: &Outcome, before: &Usage, begin: &Usage, end: &Usage) -> ServerFigures {
-    let messages = outcome.counts.answered as f64;
+    let messages = outcome.counts.in_time as f64;
     let each = |amount: f64| (messages > 0.0).then(|| amount / messages);
     let processor = end.processor_since(begin);
     let measured = outcome.measured.as_secs_f64();

@@ -31,6 +31,8 @@ pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     /// Where it will write what it counted.
     summary: Option<PathBuf>,
+    /// Whether it has ended and was waited for.
+    is_reaped: bool,
 }
 
 impl Kind {
@@ -89,8 +91,12 @@ impl Kind {
             |why: io::Error| Failure::new(format!("cannot start {}", self.command(service)), why);
         // The child inherits them, with all its threads.
         let child = cpus.on_servers(|| command.spawn()).map_err(failed)?;
-        let mut served =
-            Served { child, address: SocketAddr::from(([127, 0, 0, 1], port)), summary };
+        let mut served = Served {
+            child,
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            summary,
+            is_reaped: false,
+        };
         match self {
             Self::Own(_) => served.await_ready_line(),
             Self::Foreign(_) => served.await_port(),
@@ -109,7 +115,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The shell's own process is replaced where that is possible, so that the figures are the server's.
 fn foreign(command: &str, port: u16) -> String {
     let command = command.replace("{port}", &port.to_string());
-    let is_plain = !command.contains(['|', '&', ';', '<', '>', '(', ')', '\n']);
+    let is_assignment = command.split_whitespace().next().is_some_and(|word| word.contains('='));
+    let is_plain = !is_assignment && !command.contains(['|', '&', ';', '<', '>', '(', ')', '\n']);
     if is_plain { format!("exec {command}") } else { command }
 }
 
@@ -151,6 +158,7 @@ impl Served {
         let until = Instant::now() + PATIENCE;
         loop {
             if self.child.try_wait()?.is_some() {
+                self.is_reaped = true;
                 return Err(self.ended());
             }
             match TcpStream::connect(self.address) {
@@ -165,7 +173,9 @@ impl Served {
     }
 
     fn ended(&mut self) -> io::Error {
-        match self.child.wait() {
+        let ended = self.child.wait();
+        self.is_reaped = true;
+        match ended {
             Ok(status) => io::Error::other(format!("it ended with {status}")),
             Err(why) => why,
         }
@@ -174,8 +184,13 @@ impl Served {
     /// Ends it in order; what it counted of itself, if it does.
     pub(crate) fn end(mut self) -> Option<serde_json::Value> {
         self.signal(Signal::TERM);
+        let Some(summary) = self.summary.clone() else {
+            // What is left of its group goes when it is dropped.
+            self.await_last_breath(PATIENCE);
+            return None;
+        };
         let status = self.wait(PATIENCE)?;
-        let counted = fs::read(self.summary.as_ref()?).ok()?;
+        let counted = fs::read(summary).ok()?;
         status.success().then(|| serde_json::from_slice(&counted).ok())?
     }
 
@@ -183,11 +198,24 @@ impl Served {
         let until = Instant::now() + patience;
         while Instant::now() < until {
             if let Ok(Some(status)) = self.child.try_wait() {
+                self.is_reaped = true;
                 return Some(status);
             }
             thread::sleep(Duration::from_millis(2));
         }
         None
+    }
+
+    /// Waits until it has ended, and leaves it to be waited for.
+    fn await_last_breath(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        let has_ended = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+            stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, s)| s.starts_with(" Z")))
+        };
+        while !has_ended() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -199,15 +227,21 @@ impl Served {
         }
     }
 
-    /// What it has used so far.
+    /// What it has used so far, with the processes that it has started.
     pub(crate) fn usage(&self) -> Usage {
-        Usage::of(self.child.id())
+        let leader = self.child.id();
+        let mut usage = Usage::of(leader);
+        for process in members(leader) {
+            usage.add(Usage::of(process));
+        }
+        usage
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+        // Until it is waited for, the number of its group is given to nobody else.
+        if !self.is_reaped {
             self.signal(Signal::KILL);
             let _ = self.child.wait();
         }
@@ -229,6 +263,15 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
+    /// Of another process of the same server.
+    fn add(&mut self, other: Self) {
+        self.ticks = self.ticks.zip(other.ticks).map(|(one, other)| one + other);
+        self.threads.extend(other.threads);
+        self.threads.sort_unstable();
+        self.switches = self.switches.zip(other.switches).map(|(one, other)| one + other);
+        self.resident = self.resident.zip(other.resident).map(|(one, other)| one + other);
+    }
+
     fn of(process: u32) -> Self {
         let mut usage = Self {
             ticks: fs::read_to_string(format!("/proc/{process}/stat")).ok().and_then(|s| ticks(&s)),
@@ -275,6 +318,19 @@ impl Usage {
         let same = self.threads.iter().map(|t| t.0).eq(before.threads.iter().map(|t| t.0));
         if same { self.switches?.checked_sub(before.switches?) } else { None }
     }
+}
+
+/// The other processes of the group that `leader` leads: a shell's, or the workers of a server.
+fn members(leader: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_member = |process: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        // state, parent, group: proc_pid_stat(5).
+        let group = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(2));
+        *process != leader && group.and_then(|group| group.parse().ok()) == Some(leader)
+    };
+    numbers.filter(is_member).collect()
 }
 
 fn field(status: &str, name: &str) -> Option<u64> {
@@ -383,5 +439,6 @@ mod tests {
     fn a_plain_command_replaces_its_shell() {
         assert_eq!(foreign("server --port {port}", 9), "exec server --port 9");
         assert_eq!(foreign("cd / && server {port}", 9), "cd / && server 9");
+        assert_eq!(foreign("PORT={port} server", 9), "PORT=9 server");
     }
 }
