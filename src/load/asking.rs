@@ -25,7 +25,11 @@ impl Generator<'_> {
         match client.state {
             // The connection that this was about is gone.
             State::Queued | State::Absent(_) => {}
-            State::Connecting(_) => self.look_at_attempt(slot, self.now()),
+            State::Connecting(_) => {
+                // A server that is full may have closed it by now, and no event will say so again.
+                let is_closed = event.is_read_closed() || event.is_error();
+                self.look_at_attempt(slot, is_closed, self.now());
+            }
             State::OnProbation | State::Open => {
                 // The kernel has room for what it did not take at once.
                 if client.unsent > 0 && event.is_writable() {

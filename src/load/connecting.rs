@@ -65,7 +65,7 @@ impl Generator<'_> {
 
     /// Something happened to a connection that is being made.
     #[cold]
-    pub(super) fn look_at_attempt(&mut self, slot: usize, now: Moment) {
+    pub(super) fn look_at_attempt(&mut self, slot: usize, is_closed: bool, now: Moment) {
         let client = &mut self.clients[slot];
         let (Some(socket), State::Connecting(since)) = (&client.socket, client.state) else {
             return;
@@ -82,6 +82,13 @@ impl Generator<'_> {
                     Role::Asks => {
                         self.open += 1;
                         self.most_open = self.most_open.max(self.open);
+                        if is_closed {
+                            self.receive(slot, true);
+                            let state = self.clients[slot].state;
+                            if !matches!(state, State::Open | State::OnProbation) {
+                                return;
+                            }
+                        }
                         self.becomes_free(slot, now);
                         self.dispatch(now);
                     }

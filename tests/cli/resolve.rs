@@ -94,3 +94,12 @@ fn what_is_not_known_is_one_line_and_status_1() {
         "{line}"
     );
 }
+
+#[test]
+fn what_no_port_can_be_is_not_looked_up() {
+    for service in ["65536", "99999", ""] {
+        let ended = feed(evmux(&["resolve", "localhost", service]), b"");
+        assert_eq!((ended.status, ended.stderr.lines().count()), (Some(2), 1), "{service}");
+        assert!(ended.stderr.contains("65535"), "{}", ended.stderr);
+    }
+}

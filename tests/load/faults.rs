@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use evmux::load::{Mistake, Outcome, Pacing, Plan, Until, Verify, Warning};
+use evmux::load::{self, Mistake, Outcome, Pacing, Plan, Until, Verify, Warning};
 
 use crate::{plan, run, server};
 
@@ -276,6 +276,55 @@ fn a_wrong_datagram_is_found_and_one_out_of_order_is_not_wrong() {
     let Mistake::Datagram { length: 64 } = outcome.first_wrong.unwrap().mistake else {
         panic!("{:?}", outcome.first_wrong)
     };
+}
+
+/// One that is full, and is slow to say so: by then the client may have asked.
+#[test]
+fn a_connection_that_is_closed_while_it_is_being_noticed_is_refused_and_nothing_is_missing() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = format!("tcp:{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            drop(stream);
+        }
+    });
+    let mut plan: Plan = plan(&target, 10);
+    plan.connections = 200;
+    plan.timeout = Duration::from_millis(500);
+    match load::run(&plan, &mut ()) {
+        Ok(outcome) => {
+            assert_eq!(outcome.errors.missing, 0, "{:?}", outcome.errors);
+            assert!(outcome.errors.refused > 0);
+        }
+        Err(error) => assert!(error.to_string().contains("cannot connect"), "{error}"),
+    }
+}
+
+/// A server that does half of what it is asked has a backlog, whatever it does with it later.
+#[test]
+fn what_is_answered_after_the_end_is_no_part_of_the_rate() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = format!("tcp:{}", listener.local_addr().unwrap());
+    thread::spawn(move || -> io::Result<()> {
+        let (mut stream, _) = listener.accept()?;
+        let mut message = [0; 64];
+        loop {
+            stream.read_exact(&mut message)?;
+            // At most a hundred a second is what is tested.
+            thread::sleep(Duration::from_millis(10));
+            stream.write_all(&message)?;
+        }
+    });
+    let mut plan: Plan = plan(&target, 1);
+    plan.connections = 1;
+    plan.until = Until::Duration(Duration::from_millis(500));
+    plan.pacing = Pacing::Open { rate: 200.0 };
+    plan.timeout = Duration::from_secs(20);
+    let outcome = run(&plan);
+    assert_eq!(outcome.counts.answered, 100, "all of them, in the end");
+    assert!(outcome.counts.in_time <= 50, "{:?}", outcome.counts);
+    assert!(outcome.rate() <= 100.0, "{}", outcome.rate());
+    assert!(warnings(&outcome).contains(&"rate_not_reached"));
 }
 
 fn warnings(outcome: &Outcome) -> Vec<&'static str> {

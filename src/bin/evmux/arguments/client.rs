@@ -235,7 +235,24 @@ fn page(url: String, command: &str) -> Result<String, Usage> {
         url.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
     };
     let why = if begins_with("http://") {
-        return Ok(url);
+        // What the client would take for another port is no port.
+        let rest = &url["http://".len()..];
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+        let (host, port) = match place.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, Some(port)),
+            _ => (place, None),
+        };
+        match port.map(str::parse::<u16>) {
+            _ if host.is_empty() || host.starts_with('[') != host.ends_with(']') => {
+                "a host, with an IPv6 address in brackets, follows http://"
+            }
+            _ if url.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+                "a URL has no blanks; write %20"
+            }
+            Some(Err(_) | Ok(0)) => "a port is a number from 1 to 65535",
+            None | Some(Ok(_)) => return Ok(url),
+        }
     } else if begins_with("https://") {
         "https is not supported, since there is no TLS here: http:// only"
     } else {

@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::Usage;
+
 /// All that `evmux resolve` was asked for.
 pub(crate) struct ResolveOptions {
     /// This machine without it.
@@ -24,7 +26,17 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    pub(super) fn options(self) -> ResolveOptions {
-        ResolveOptions { host: self.host, service: self.service }
+    pub(super) fn options(self) -> Result<ResolveOptions, Usage> {
+        if let Some(service) = &self.service {
+            // getaddrinfo(3) would take the rest of a division for the port.
+            let is_number = service.bytes().all(|byte| byte.is_ascii_digit());
+            if is_number && service.parse::<u16>().is_err() {
+                return Err(Usage(format!(
+                    "'{service}': a port is a number from 0 to 65535, or a service has a name \
+                     (see 'evmux resolve --help')"
+                )));
+            }
+        }
+        Ok(ResolveOptions { host: self.host, service: self.service })
     }
 }

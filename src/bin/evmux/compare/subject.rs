@@ -73,6 +73,12 @@ impl Kind {
                 let program = std::env::current_exe()
                     .map_err(|why| Failure::new("cannot find this program again", why))?;
                 let mut command = Command::new(program);
+                // What a variable says of the user's own servers is not for these.
+                for (name, _) in std::env::vars_os() {
+                    if name.to_string_lossy().starts_with("EVMUX_") {
+                        command.env_remove(name);
+                    }
+                }
                 command.args(["serve", "--model", model.name(), "--service", service]);
                 command.args(["--listen", "127.0.0.1:0"]).args(extra);
                 command.arg("--summary").args(&summary).env("RUST_LOG", "error");
