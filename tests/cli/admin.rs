@@ -271,11 +271,12 @@ fn a_slow_reader_stands_at_the_top_of_the_table_with_its_queue() {
             top["peer"] == name.as_str()
                 && top["stage"] == "paused"
                 && top["queued"].as_u64() > Some(0)
+                // It goes on for a moment whenever the kernel finds room for more.
+                && data["counted"]["paused"] == 1
         });
         let data: Value = serde_json::from_str(&watched.get("/data.json").body).unwrap();
         assert_eq!(data["connections"].as_array().map(Vec::len), Some(20), "{model}");
         assert_eq!(data["counted"]["open"], 31, "{model}");
-        assert_eq!(data["counted"]["paused"], 1, "{model}");
         assert!(watched.metric("evmux_waiting_bytes") > 0.0, "{model}");
         drop(slow);
     }
