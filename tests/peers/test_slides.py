@@ -140,6 +140,8 @@ class Sending(UnderEachModel):
 
         def claim(server):
             with server.connect() as connection:
+                # Less than the message, so that no send can take all of it.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
                 answers = bytearray()
                 reader = threading.Thread(
                     target=lambda: answers.extend(receive_exactly(connection, len(message)))
