@@ -25,6 +25,8 @@ pub(crate) struct CompareOptions {
     /// Names and commands.
     pub(crate) against: Vec<(String, String)>,
     pub(crate) out: PathBuf,
+    /// At fewer points.
+    pub(crate) quick: bool,
 }
 
 /// Measure the same service under each model, and beside other servers
@@ -68,7 +70,7 @@ pub(super) struct Arguments {
     #[arg(long, env = "EVMUX_DURATION", value_name = "DURATION")]
     duration: Option<Given>,
 
-    /// A first impression, in less than a minute
+    /// A first impression, at fewer points, in less than a minute
     #[arg(long, env = "EVMUX_QUICK", action = clap::ArgAction::SetTrue)]
     quick: Given,
 
@@ -142,6 +144,7 @@ impl Arguments {
             duration,
             against,
             out: self.out.text().into(),
+            quick,
         })
     }
 }

@@ -58,9 +58,13 @@ fn points(scenario: Scenario, options: &CompareOptions) -> Vec<(u64, Connections
             .map(|&count| (count as u64, Connections::Exactly(count)))
             .collect(),
         Scenario::Latency => {
-            [25, 50, 75, 90].map(|share| (share, Connections::AtMost(few))).to_vec()
+            let shares: &[u64] = if options.quick { &[25, 75] } else { &[25, 50, 75, 90] };
+            shares.iter().map(|&share| (share, Connections::AtMost(few))).collect()
         }
-        Scenario::SlowClients => [0, 1, 4, 16].map(|slow| (slow, Connections::Exactly(1))).to_vec(),
+        Scenario::SlowClients => {
+            let slow: &[u64] = if options.quick { &[0, 4] } else { &[0, 1, 4, 16] };
+            slow.iter().map(|&slow| (slow, Connections::Exactly(1))).collect()
+        }
         Scenario::IdleMemory => {
             // The memory of fewer is lost among the pages that a process has anyway.
             let most = options.connections.iter().copied().max().unwrap_or(1).max(FEWEST_IDLE);
