@@ -75,11 +75,15 @@ pub(crate) trait Kernel {
     /// Closes all UDP sockets.
     fn close_datagram_sockets(&mut self) {}
 
-    /// Asks for the events of a stream under `token`.
+    /// Asks for the events of a stream under `token`: of what comes, not yet of room to send.
     fn register(&mut self, stream: &Self::Stream, token: Token) -> io::Result<()>;
 
     /// What a level-triggered kernel is to report from now on; an edge-triggered one ignores it.
     fn interest(&mut self, token: Token, wants: Wants);
+
+    /// From now on an edge-triggered kernel reports room to send, too, beginning with what there
+    /// is; a level-triggered one goes by [`interest`](Kernel::interest) and ignores this.
+    fn report_room(&mut self, stream: &Self::Stream, token: Token) -> io::Result<()>;
 
     /// A level-triggered kernel reports nothing of a stream, not even that it is broken, until its
     /// interest is set again; an edge-triggered one has said it and ignores this.

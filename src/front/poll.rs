@@ -226,6 +226,10 @@ impl Kernel for Poll<'_> {
         }
     }
 
+    fn report_room(&mut self, _: &SocketStream, _: Token) -> io::Result<()> {
+        Ok(())
+    }
+
     /// The kernel skips a negative descriptor.
     fn mute(&mut self, token: Token) {
         let entry = self.entry(token);

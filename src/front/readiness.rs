@@ -92,6 +92,8 @@ struct Slot<S, H> {
     in_ready: bool,
     /// An outgoing one that is not there yet.
     connecting: bool,
+    /// A send has found no room once: since then an edge-triggered kernel tells of it.
+    reports_room: bool,
     /// What of it is in the thread's counts.
     share: Share,
 }
@@ -434,6 +436,12 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
                     self.kernel.mute(token);
                 } else if !K::EDGE {
                     self.kernel.interest(token, wants);
+                } else if wants.send && !slot.reports_room {
+                    slot.reports_room = true;
+                    if let Err(error) = self.kernel.report_room(&slot.stream, token) {
+                        slot.connection.failed(error.kind());
+                        self.closed.push(token.slot);
+                    }
                 }
             }
             Progress::Spent => {

@@ -18,7 +18,7 @@ use super::world::World;
 /// tells of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FailedCall {
-    /// `accept`, `refuse_one`, `register`, `receive`, `send`, `finish` or `wait`.
+    /// `accept`, `refuse_one`, `register`, `report_room`, `receive`, `send`, `finish` or `wait`.
     pub call: &'static str,
     /// The number of the error, as errno(3) has it.
     pub error: i32,
@@ -59,6 +59,7 @@ pub(super) const ACCEPTED: Errors =
 pub(super) const REFUSE_ONE: Errors = (&[], &[libc::EMFILE]);
 pub(super) const REGISTER: Errors =
     (&[], &[libc::ENOMEM, libc::ENOSPC, libc::EEXIST, libc::ENOENT]);
+pub(super) const REPORT_ROOM: Errors = (&[], &[libc::ENOMEM, libc::ENOENT]);
 pub(super) const RECEIVE: Errors = (
     &[libc::EINTR, libc::EAGAIN],
     &[

@@ -113,6 +113,10 @@ impl<const EDGE: bool> Kernel for SimKernel<EDGE> {
         }
     }
 
+    fn report_room(&mut self, stream: &SimStream, token: Token) -> io::Result<()> {
+        self.0.borrow_mut().report_room(stream.client, token)
+    }
+
     fn mute(&mut self, token: Token) {
         let mut world = self.0.borrow_mut();
         world.tick();

@@ -172,6 +172,27 @@ impl World {
         Ok(())
     }
 
+    pub(super) fn report_room(&mut self, client: usize, token: Token) -> io::Result<()> {
+        if !self.tick() {
+            return error(libc::EIO);
+        }
+        if self.owner(token) != Some(client) || self.wires[client].reports_room {
+            self.fail(|| format!("client {client} is asked for room as {token:?}, or twice"));
+        }
+        if let Some(number) = self.fails("report_room", failing::REPORT_ROOM) {
+            self.fail_stream(client, number);
+            return error(number);
+        }
+        self.note(|| format!("room of client {client} is reported from now on"));
+        self.wires[client].reports_room = true;
+        // Room that was made before is not forgotten: the beginning is what there is.
+        if self.wires[client].is_writable() {
+            self.wires[client].starved = false;
+            self.stream_event(client, false, false);
+        }
+        Ok(())
+    }
+
     pub(super) fn release(&mut self, client: usize, token: Token, cut: bool) {
         self.tick();
         self.note(|| format!("client {client} is released, cut: {cut}"));

@@ -111,6 +111,8 @@ pub(super) struct Wire {
     // The server's.
     pub(super) token: Option<Token>,
     pub(super) interest: Wants,
+    /// Edge-triggered: it is told when there is room again.
+    pub(super) reports_room: bool,
     /// Level-triggered: nothing is reported, not even a hang-up.
     pub(super) muted: bool,
     pub(super) unregistrable: bool,
@@ -163,6 +165,7 @@ impl Wire {
             last_said: Moment::START,
             token: None,
             interest: Wants::default(),
+            reports_room: false,
             muted: false,
             unregistrable: false,
             held: false,

@@ -295,7 +295,7 @@ impl World {
     /// Who had less room than it wanted is told once there is enough.
     pub(super) fn room_was_made(&mut self, client: usize) {
         let wire = &mut self.wires[client];
-        if wire.starved && wire.is_writable() {
+        if wire.reports_room && wire.starved && wire.is_writable() {
             wire.starved = false;
             self.stream_event(client, false, false);
         }

@@ -156,6 +156,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
             generation,
             in_ready: false,
             connecting: false,
+            reports_room: false,
             share: Share::default(),
         });
     }

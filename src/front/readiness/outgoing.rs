@@ -93,6 +93,12 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
 
     fn await_attempt(&mut self, attempt: Attempt, token: Token) {
         self.kernel.interest(token, Wants { send: true, ..Wants::default() });
+        if K::EDGE {
+            let slot = &mut self.slots[token.slot as usize];
+            slot.reports_room = true;
+            // As for one that cannot be registered.
+            let _ = self.kernel.report_room(&slot.stream, token);
+        }
         self.timers.arm(token.slot as usize, attempt.until);
         self.attempts.insert(token.slot, attempt);
     }

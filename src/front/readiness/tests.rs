@@ -121,6 +121,10 @@ impl Kernel for FakeKernel {
 
     fn interest(&mut self, _: Token, _: Wants) {}
 
+    fn report_room(&mut self, _: &FakeStream, _: Token) -> io::Result<()> {
+        Ok(())
+    }
+
     fn mute(&mut self, _: Token) {}
 
     fn release(&mut self, _: FakeStream, _: Token, _: bool) {}
