@@ -72,6 +72,16 @@ pub(crate) trait Kernel {
         None::<&UdpSocket>
     }
 
+    /// Whether to report datagrams that come at a UDP socket; `true` begins with what there is.
+    /// Only asked of a kernel to which a socket that it reports costs something for each datagram
+    /// that is sent.
+    ///
+    /// # Errors
+    /// When it cannot report them (again): the socket must be looked at without an event.
+    fn report_datagrams(&mut self, _: usize, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Closes all UDP sockets.
     fn close_datagram_sockets(&mut self) {}
 

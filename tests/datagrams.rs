@@ -170,7 +170,7 @@ fn of_a_burst_everything_is_answered_or_counted_as_lost() {
 
 /// More than a turn of a loop serves, and no event comes for what is left.
 #[test]
-fn of_many_that_wait_the_last_is_answered_without_another_event() {
+fn of_many_that_wait_the_last_is_answered_without_another_event_and_then_the_next() {
     for model in Model::ALL {
         let (go, let_go) = mpsc::channel();
         let (running, address) = start(model, held_back(let_go, datagrams::echo));
@@ -182,6 +182,10 @@ fn of_many_that_wait_the_last_is_answered_without_another_event() {
         go.send(()).unwrap();
         for number in 0..200 {
             assert_eq!(answer(&client), [number], "{model}");
+        }
+        // A loop does without events while so many wait; then it must be told of the next one.
+        for number in 0..3 {
+            assert_eq!(ask(&client, &[number]), [number], "{model}");
         }
         assert_eq!(drain(running).datagrams_lost, 0, "{model}");
     }

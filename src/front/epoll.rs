@@ -230,9 +230,20 @@ impl Kernel for Epoll {
         self.datagram_sockets.get(socket)
     }
 
+    fn report_datagrams(&mut self, socket: usize, report: bool) -> io::Result<()> {
+        let Some(udp) = self.datagram_sockets.get(socket) else { return Ok(()) };
+        let (descriptor, registry) = (udp.as_raw_fd(), self.poll.registry());
+        let mut source = SourceFd(&descriptor);
+        if !report {
+            return registry.deregister(&mut source);
+        }
+        let token = mio::Token(datagrams_token(socket).to_usize());
+        registry.register(&mut source, token, Interest::READABLE)
+    }
+
     fn close_datagram_sockets(&mut self) {
         for socket in self.datagram_sockets.drain(..) {
-            // As for a listener.
+            // As for a listener. One that is flooded is not in the set.
             let _ = self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()));
         }
     }

@@ -112,7 +112,7 @@ impl Gate {
     }
 }
 
-/// When to try again after descriptors ran out: 50 ms, twice as long each time, at most 1 s.
+/// When to try again what failed for want of descriptors or memory: 50 ms, twice as long each time, at most 1 s.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     wait: Duration,
@@ -127,14 +127,14 @@ impl Backoff {
         Self { wait: Self::FIRST, until: Moment::NEVER }
     }
 
-    /// Accepting failed once more: not before this.
+    /// It failed once more: not before this.
     pub(crate) fn fail(&mut self, now: Moment) -> Moment {
         self.until = now + Patience::new(self.wait);
         self.wait = (self.wait * 2).min(Self::LONGEST);
         self.until
     }
 
-    /// Accepting works again.
+    /// It works again.
     pub(crate) fn succeed(&mut self) {
         *self = Self::new();
     }

@@ -236,7 +236,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         self.free();
         self.part(Part::Accept, |this| this.accept(now));
         self.part(Part::Datagrams, |this| {
-            this.datagrams.serve(&this.kernel, this.scratch.counters);
+            this.datagrams.serve(&mut this.kernel, this.scratch.counters, now);
         });
         self.part(Part::Timers, |this| this.expire(now));
         self.free();
@@ -277,11 +277,11 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     /// How long the next wait may take at most.
     pub(crate) fn deadline(&self) -> Moment {
         let clients_wait = !self.backoff.is_waiting() && self.waiting.contains(&true);
-        let something_waits = clients_wait || self.datagrams.are_waiting();
-        if something_waits || !self.ready.is_empty() || !self.inbox.may_sleep() {
+        if clients_wait || !self.ready.is_empty() || !self.inbox.may_sleep() {
             return Moment::START;
         }
-        self.timers.next().min(self.backoff.until()).min(self.drain_ends)
+        let datagrams = self.datagrams.due();
+        self.timers.next().min(self.backoff.until()).min(self.drain_ends).min(datagrams)
     }
 
     // ── running connections ──────────────────────────────────────────────────────────────────

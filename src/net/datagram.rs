@@ -173,15 +173,18 @@ impl Responder {
     /// Receives that fail in a row before an event is waited for. Each takes one error off the
     /// socket; one that stays must not be asked for in a loop.
     const FAILURES: u32 = 16;
-    /// Turns when the server drains: 34,816 datagrams are more than a receive buffer holds, unless
+    /// Turns when the server drains: 18,432 datagrams are more than a receive buffer holds, unless
     /// it was made very large. Peers that send for ever are not waited for.
     const LAST_TURNS: u32 = 1024;
+
+    /// How many datagrams come until the kernel is asked again how many it has lost.
+    const COUNTED_TOGETHER: usize = 32;
 
     pub(crate) fn new(handler: BoxedHandler) -> Self {
         Self { handler, lost: 0, received: 0 }
     }
 
-    /// Answers what has come, at most 34 datagrams.
+    /// Answers what has come, at most 18 datagrams.
     ///
     /// Two go one by one, which is cheapest as long as each peer waits for its answer. If there is
     /// a third then, there will be many, and a batch is cheaper.
@@ -192,6 +195,26 @@ impl Responder {
         counters: &Counters,
     ) -> Served {
         let asks: &[usize] = if socket.names_destinations() { &[2, BATCH] } else { &[1, 1, BATCH] };
+        self.serve_batches(socket, batch, counters, asks)
+    }
+
+    /// The same where so many came that there will be more: at most 32.
+    pub(crate) fn serve_flood(
+        &mut self,
+        socket: &impl DatagramSocket,
+        batch: &mut Batch,
+        counters: &Counters,
+    ) -> Served {
+        self.serve_batches(socket, batch, counters, &[BATCH, BATCH])
+    }
+
+    fn serve_batches(
+        &mut self,
+        socket: &impl DatagramSocket,
+        batch: &mut Batch,
+        counters: &Counters,
+        asks: &[usize],
+    ) -> Served {
         for ask in asks {
             if self.serve_batch(socket, batch, counters, *ask, false) < *ask {
                 return Served::Dry;
@@ -264,7 +287,7 @@ impl Responder {
         }
         send(socket, batch, counters);
         self.received += received;
-        if self.received >= BATCH {
+        if self.received >= Self::COUNTED_TOGETHER {
             self.count_lost(socket, counters);
         }
         received
