@@ -10,6 +10,7 @@
 //! shutdown(2) on a listener or on the reading half of a stream, by a signal, or by a connection
 //! to ourselves: the first two reset clients that were to be served.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{self, AssertUnwindSafe};
@@ -64,6 +65,20 @@ pub(crate) struct Desk<'s> {
 impl<S> Clock for Blocking<'_, S> {
     fn now(&self) -> Moment {
         Moment::from_nanos(self.front.origin.elapsed().as_nanos() as u64)
+    }
+}
+
+/// Remembers what time it was when it was asked last: a message costs one look at the clock.
+struct Remembering<'c, C> {
+    clock: &'c C,
+    last: Cell<Option<Moment>>,
+}
+
+impl<C: Clock> Clock for Remembering<'_, C> {
+    fn now(&self) -> Moment {
+        let now = self.clock.now();
+        self.last.set(Some(now));
+        now
     }
 }
 
@@ -251,13 +266,13 @@ impl<'f, S: Service> Blocking<'f, S> {
     ) {
         let mut seen = Phase::Serving;
         self.call(connection, stream, desk, Connection::open);
+        let mut now = self.now();
         while !connection.is_closed() {
             let before = std::mem::replace(&mut seen, self.front.stop.phase());
             if before == Phase::Serving && seen == Phase::Draining {
                 let unread = stream.unread();
                 self.call(connection, stream, desk, |c, lent| c.drain(unread, lent));
             }
-            let now = self.now();
             if seen == Phase::Stopped {
                 connection.stop();
             } else if seen == Phase::Draining && now >= self.drain_ends() {
@@ -266,13 +281,16 @@ impl<'f, S: Service> Blocking<'f, S> {
                 connection.queued(stream.queued(), now);
                 desk.scratch.counters.timers.increment();
                 self.call(connection, stream, desk, Connection::expire);
-            } else {
-                self.step(connection, stream, desk, seen, now);
+            } else if let Some(then) = self.step(connection, stream, desk, seen, now) {
+                now = then;
+                continue;
             }
+            now = self.now();
         }
     }
 
-    /// Does one thing that the connection wants, or waits until one of them can be done.
+    /// Does one thing that the connection wants, or waits until one of them can be done. When it
+    /// received, if that was all there was to do.
     fn step<H: Handler>(
         &self,
         connection: &mut Connection<H>,
@@ -280,7 +298,7 @@ impl<'f, S: Service> Blocking<'f, S> {
         desk: &mut Desk<'_>,
         seen: Phase,
         now: Moment,
-    ) {
+    ) -> Option<Moment> {
         let mut wants = connection.wants();
         if wants.send {
             // The last send may have waited for a second, and has taken what it could.
@@ -293,11 +311,11 @@ impl<'f, S: Service> Blocking<'f, S> {
         let waits = !wants.pump && !wants.finish;
         // Waiting in the call is for one direction, and not past a deadline.
         let in_the_call = wants.receive != wants.send && deadline > now + Patience::new(TICK);
-        if (!waits || in_the_call) && self.move_bytes(connection, stream, desk, wants) {
-            return;
-        }
-        if !waits {
-            return;
+        if !waits || in_the_call {
+            let moved = self.move_bytes(connection, stream, desk, wants);
+            if moved.is_some() || !waits {
+                return moved.filter(|_| connection.is_idle());
+            }
         }
         desk.scratch.counters.waits.increment();
         let mut fds = [readable(stream)];
@@ -316,33 +334,37 @@ impl<'f, S: Service> Blocking<'f, S> {
                 fds[0].fd = -1;
                 self.wait(seen, &mut fds, deadline, &mut desk.witness);
             }
-            return;
+            return None;
         }
         wants.receive &= broken || happened & libc::POLLIN != 0;
         wants.send &= happened & libc::POLLOUT != 0 || (broken && !wants.receive);
         if wants.receive || wants.send {
             self.move_bytes(connection, stream, desk, wants);
         }
+        None
     }
 
-    /// One step, which may wait in its call. False when it waited in vain.
+    /// One step, which may wait in its call. When it looked at the clock last; `None` when it waited
+    /// in vain.
     fn move_bytes<H: Handler>(
         &self,
         connection: &mut Connection<H>,
         stream: &mut SocketStream,
         desk: &mut Desk<'_>,
         wants: Wants,
-    ) -> bool {
+    ) -> Option<Moment> {
         let began = desk.witness.as_mut().map(|witness| {
             witness.hand_over();
             self.now()
         });
-        let moved = transfer::step(connection, stream, &mut desk.scratch, self, wants);
+        let clock = Remembering { clock: self, last: Cell::new(None) };
+        let moved = transfer::step(connection, stream, &mut desk.scratch, &clock, wants);
         self.count(connection, desk);
         if began.is_some() {
             self.look_on(connection, stream, desk, began);
         }
-        moved
+        // A call that a signal ended has not looked.
+        moved.then(|| clock.last.get().unwrap_or_else(|| self.now()))
     }
 
     /// Brings the thread's counts up to date.
