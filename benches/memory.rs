@@ -154,8 +154,7 @@ fn real(connections: usize) {
     after.tell("idle, after each moved 300 kB", &empty, connections);
     println!("  at most {most} bytes were live meanwhile; it took {took:.1?}");
     assert!(most > idle.live + BURST / 4, "nothing waited: the kernel took it all");
-    // Eight bytes for each connection that was ready at the same time, in some of the lists.
-    judge(&idle, &after, 4 * 8 * GROUP.next_power_of_two() as i64);
+    judge(&idle, &after);
     clients.end();
     server.stop().now();
     server.join().unwrap();
@@ -179,13 +178,13 @@ fn until_open(server: &Running, count: u64) {
     thread::sleep(Duration::from_millis(100));
 }
 
-/// All must be back, but for what the loop's own lists have grown by: `lists` bytes at most.
-fn judge(idle: &Memory, after: &Memory, lists: i64) {
+/// All must be back, to the byte.
+fn judge(idle: &Memory, after: &Memory) {
     let bytes = after.live as i64 - idle.live as i64;
     let blocks = after.blocks as i64 - idle.blocks as i64;
     let part = after.resident as f64 / idle.resident as f64;
     println!("  not given back: {bytes} bytes, {blocks} blocks; resident {part:.3} of before");
-    assert!(bytes <= lists && blocks <= lists.min(4), "something was kept");
+    assert!(bytes == 0 && blocks == 0, "something was kept");
     assert!(part <= 1.15, "the process did not shrink to what it was");
 }
 
@@ -223,7 +222,7 @@ fn without_sockets(connections: usize) {
     assert!(idle.iter().all(Connection::is_idle));
     let after = Memory::now();
     after.tell("idle, after each moved 300 kB", &empty, connections);
-    judge(&before, &after, 0);
+    judge(&before, &after);
 }
 
 /// The process of the clients, told what to do line by line.

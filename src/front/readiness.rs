@@ -56,6 +56,8 @@ pub(crate) struct Readiness<'s, K: Kernel, S: Service, const INPUT: usize = 6553
     timers: Timers,
     /// Connections that can go on without an event; no token stands here twice.
     ready: Vec<Token>,
+    /// The other list of the ready: one is gone through while the other fills. Empty between turns.
+    spare: Vec<Token>,
     /// Connections that are over; their slots are freed after the batch.
     closed: Vec<u32>,
     scratch: Scratch<'s, INPUT>,
@@ -115,8 +117,9 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             slots: Slab::new(),
             generation: 0,
             timers: Timers::new(),
-            ready: Vec::new(),
-            closed: Vec::new(),
+            ready: Vec::with_capacity(KEPT),
+            spare: Vec::with_capacity(KEPT),
+            closed: Vec::with_capacity(KEPT),
             scratch: Scratch::new(&front.limits, counters),
             datagrams: Datagrams::new(Vec::new()),
             backoff: Backoff::new(),
@@ -129,7 +132,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             running: NOBODY,
             calls: Self::CALLS,
             accepts: Self::ACCEPTS,
-            due: Vec::new(),
+            due: Vec::with_capacity(KEPT),
             witness: None,
             front,
         }
@@ -308,7 +311,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         if self.ready.is_empty() {
             return came;
         }
-        let mut list = std::mem::take(&mut self.ready);
+        let mut list = std::mem::replace(&mut self.ready, std::mem::take(&mut self.spare));
         let mut tokens = list.drain(..);
         while self
             .blaming_handlers(|this| {
@@ -324,9 +327,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             .is_none()
         {}
         drop(tokens);
-        if self.ready.is_empty() {
-            self.ready = list;
-        }
+        self.spare = kept(list);
         came
     }
 
@@ -551,6 +552,9 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             }
             self.note_freed();
         }
+        if self.closed.capacity() > KEPT {
+            self.closed = Vec::with_capacity(KEPT);
+        }
     }
 
     // ── deadlines ─────────────────────────────────────────────────────────────────────
@@ -589,8 +593,16 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
                 connection.expire(lent)
             });
         }
-        self.due = due;
+        self.due = kept(due);
     }
+}
+
+/// So many places each list of the loop keeps when it is empty, from the beginning on: what a burst
+/// needed is given back whole.
+const KEPT: usize = 256;
+
+fn kept<T>(list: Vec<T>) -> Vec<T> {
+    if list.capacity() > KEPT { Vec::with_capacity(KEPT) } else { list }
 }
 
 #[cfg(test)]
