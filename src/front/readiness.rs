@@ -91,13 +91,23 @@ struct Slot<S, H> {
     connection: Connection<H>,
     stream: S,
     generation: u32,
-    in_ready: bool,
-    /// An outgoing one that is not there yet.
-    connecting: bool,
+    place: Place,
     /// A send has found no room once: since then an edge-triggered kernel tells of it.
     reports_room: bool,
     /// What of it is in the thread's counts.
     share: Share,
+}
+
+/// From where a connection is run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// When something happens to it.
+    AtRest,
+    /// From the ready list, and from nowhere else: whatever happens to it meanwhile, it does not
+    /// get another budget before those who stand there with it. `hung_up`: an event said so.
+    Listed { hung_up: bool },
+    /// An outgoing one that is not there yet.
+    Connecting,
 }
 
 const _: () = assert!(size_of::<Slot<crate::net::stream::SocketStream, ()>>() <= 56);
@@ -316,12 +326,8 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         while self
             .blaming_handlers(|this| {
                 for token in tokens.by_ref() {
-                    if let Some(slot) = this.slots.get_mut(token.slot as usize)
-                        && slot.generation == token.generation
-                    {
-                        slot.in_ready = false;
-                    }
-                    this.run_connection(token, Reads::UntilWouldBlock, false, now);
+                    let hung_up = this.take_from_list(token);
+                    this.run_connection(token, Reads::UntilWouldBlock, hung_up, now);
                 }
             })
             .is_none()
@@ -394,8 +400,8 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         if slot.generation != token.generation || slot.connection.is_closed() {
             return;
         }
-        if slot.connecting {
-            self.look_at_attempt(token, now);
+        if slot.place != Place::AtRest {
+            self.run_later(token, hung_up, now);
             return;
         }
         self.running = token;
@@ -412,6 +418,32 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             return;
         }
         self.settle(token, progress, hung_up, now);
+    }
+
+    /// Something happened to one that is not run now: it has its turn from the ready list, or is not
+    /// there yet.
+    #[cold]
+    fn run_later(&mut self, token: Token, hung_up: bool, now: Moment) {
+        let slot = &mut self.slots[token.slot as usize];
+        match &mut slot.place {
+            Place::AtRest => {}
+            Place::Listed { hung_up: told } => {
+                *told |= hung_up;
+                slot.share.update(&slot.connection, self.scratch.counters, now);
+            }
+            Place::Connecting => self.look_at_attempt(token, now),
+        }
+    }
+
+    /// It is the turn of one on the ready list; whether it was said meanwhile that it hung up.
+    fn take_from_list(&mut self, token: Token) -> bool {
+        match self.slots.get_mut(token.slot as usize) {
+            Some(slot) if slot.generation == token.generation => {
+                let place = std::mem::replace(&mut slot.place, Place::AtRest);
+                place == Place::Listed { hung_up: true }
+            }
+            _ => false,
+        }
     }
 
     /// After a run that left something to wait for.
@@ -450,10 +482,8 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
                 // A peer that never lets it come to rest must not outlive its deadlines.
                 let deadline = slot.connection.deadline(self.scratch.limits);
                 self.timers.arm(token.slot as usize, deadline);
-                if !slot.in_ready {
-                    slot.in_ready = true;
-                    self.ready.push(token);
-                }
+                slot.place = Place::Listed { hung_up: false };
+                self.ready.push(token);
             }
             Progress::Closed => self.closed.push(token.slot),
         }
@@ -523,7 +553,8 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         while let Some(index) = self.closed.pop() {
             let mut slot = self.slots.remove(index as usize);
             let token = Token { slot: index, generation: slot.generation };
-            if slot.connecting {
+            let is_connecting = slot.place == Place::Connecting;
+            if is_connecting {
                 self.attempts.remove(&index);
             }
             let reason = slot.connection.close_reason();
@@ -534,9 +565,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             }
             self.kernel.release(slot.stream, token, cut);
             self.forget(token);
-            if !slot.connecting
-                && let Some(reason) = reason
-            {
+            if !is_connecting && let Some(reason) = reason {
                 if !slot.share.is_none() {
                     let now = self.kernel.now();
                     slot.share.update(&slot.connection, self.scratch.counters, now);
@@ -576,7 +605,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
                 continue;
             }
             let token = Token { slot: index as u32, generation: slot.generation };
-            if slot.connecting {
+            if slot.place == Place::Connecting {
                 self.look_at_attempt(token, now);
                 continue;
             }

@@ -6,7 +6,7 @@ use std::panic::{self, AssertUnwindSafe};
 use crate::connection::Connection;
 use crate::counters::Share;
 use crate::front::gate::Verdict;
-use crate::front::readiness::{Readiness, Slot};
+use crate::front::readiness::{Place, Readiness, Slot};
 use crate::handler::{ConnectionId, Peer, PeerAddress, Service};
 use crate::kernel::{Kernel, Token};
 use crate::moment::Moment;
@@ -154,8 +154,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
             connection,
             stream,
             generation,
-            in_ready: false,
-            connecting: false,
+            place: Place::AtRest,
             reports_room: false,
             share: Share::default(),
         });

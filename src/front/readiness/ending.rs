@@ -3,7 +3,7 @@
 use log::warn;
 
 use crate::connection::Connection;
-use crate::front::readiness::Readiness;
+use crate::front::readiness::{Place, Readiness};
 use crate::handler::Service;
 use crate::kernel::{Kernel, Token};
 use crate::moment::{Moment, Patience};
@@ -85,7 +85,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
         if slot.connection.is_closed() {
             return;
         }
-        if slot.connecting {
+        if slot.place == Place::Connecting {
             // It has nothing to finish.
             slot.connection.stop();
             self.closed.push(token.slot);

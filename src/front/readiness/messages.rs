@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::connection::Connection;
-use crate::front::readiness::{Readiness, Slot};
+use crate::front::readiness::{Place, Readiness, Slot};
 use crate::handler::{ConnectionId, Service};
 use crate::kernel::{Kernel, Token};
 use crate::lent::{Answer, Lent};
@@ -153,7 +153,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
         let slot = self.slots.get(id.slot as usize)?;
         let is_it = slot.generation == id.generation
             && id.reactor == self.reactor
-            && !slot.connecting
+            && slot.place != Place::Connecting
             && !slot.connection.is_closed();
         is_it.then_some(Token { slot: id.slot, generation: id.generation })
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
 
 use crate::connection::{Connection, Wants};
-use crate::front::readiness::Readiness;
+use crate::front::readiness::{Place, Readiness};
 use crate::handler::{Handler, Peer, PeerAddress, Service};
 use crate::kernel::{Kernel, Token};
 use crate::limits::CloseReason;
@@ -53,7 +53,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
             Ok(stream) => {
                 self.front.gate.enter();
                 self.insert(Connection::new(handler, now), stream, token);
-                self.slots[token.slot as usize].connecting = true;
+                self.slots[token.slot as usize].place = Place::Connecting;
                 self.await_attempt(attempt, token);
             }
             Err(error) => {
@@ -110,7 +110,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
         let Some(attempt) = self.attempts.get(&token.slot) else { return };
         let failure = match slot.stream.is_connected() {
             Ok(true) => {
-                slot.connecting = false;
+                slot.place = Place::AtRest;
                 self.scratch.counters.opened.increment();
                 if let Some(witness) = &mut self.witness {
                     witness.opened(token.slot as usize, attempt.address, now);
@@ -120,8 +120,8 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
                 self.call(token, now, Connection::open);
                 // The event may have told of more than that the connection is there.
                 let slot = &mut self.slots[token.slot as usize];
-                if !slot.in_ready {
-                    slot.in_ready = true;
+                if slot.place == Place::AtRest {
+                    slot.place = Place::Listed { hung_up: false };
                     self.ready.push(token);
                 }
                 return;

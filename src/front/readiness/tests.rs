@@ -197,6 +197,37 @@ fn a_peer_that_floods_after_our_end_is_not_lingered_with_for_ever() -> io::Resul
     Ok(())
 }
 
+/// Reads no more when it was called for the 40th time.
+struct Pausing(u32);
+
+impl Handler for Pausing {
+    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        let count = exchange.received.len();
+        exchange.received.consume(count);
+        self.0 += 1;
+        if self.0 < 40 { Flow::Continue } else { Flow::Wait }
+    }
+}
+
+#[test]
+fn a_hang_up_is_not_forgotten_though_it_is_told_of_one_on_the_ready_list() -> io::Result<()> {
+    let service = |_: &Peer| Pausing(0);
+    let closed = turns_until_closed(&service, None, 20, |number, sent, reports| {
+        sent.floods = true;
+        match number {
+            // Two budgets are spent: one for the event, one from the list.
+            1 => reports.push(report(true, false)),
+            2 => {
+                let token = Token { slot: 0, generation: 1 };
+                reports.push(Ready::Stream { token, receive: true, end: true, hung_up: true });
+            }
+            _ => {}
+        }
+    })?;
+    assert_eq!(closed, Some(2), "in the turn of the event");
+    Ok(())
+}
+
 #[test]
 fn a_server_that_speaks_at_once_is_heard_though_the_event_also_said_connected() -> io::Result<()> {
     let local = Local::new();
