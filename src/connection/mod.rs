@@ -402,6 +402,12 @@ impl<H: Handler> Connection<H> {
         self.cut(Ending::Panicked);
     }
 
+    /// An outgoing connection is there: it has been idle since now, and not since it was asked for.
+    #[cold]
+    pub(crate) fn connected(&mut self, now: Moment) {
+        self.last_progress = now;
+    }
+
     /// An outgoing connection could not be made.
     #[cold]
     pub(crate) fn unreachable(&mut self, kind: io::ErrorKind) {

@@ -111,6 +111,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
         let failure = match slot.stream.is_connected() {
             Ok(true) => {
                 slot.place = Place::AtRest;
+                slot.connection.connected(now);
                 self.scratch.counters.opened.increment();
                 if let Some(witness) = &mut self.witness {
                     witness.opened(token.slot as usize, attempt.address, now);
