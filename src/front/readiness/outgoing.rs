@@ -12,6 +12,7 @@ use crate::kernel::{Kernel, Token};
 use crate::limits::CloseReason;
 use crate::local::{Outgoing, Target};
 use crate::moment::{Moment, Patience};
+use crate::stop::Phase;
 use crate::transfer::Stream;
 
 /// A connection that is not there yet.
@@ -124,6 +125,9 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
                 if slot.place == Place::AtRest {
                     slot.place = Place::Listed { hung_up: false };
                     self.ready.push(token);
+                }
+                if self.seen >= Phase::Draining {
+                    self.drain_connection(token, now);
                 }
                 return;
             }
