@@ -45,7 +45,9 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
         let mut attempt = Attempt { targets, source, until: now, ends, address };
         let begun = loop {
             let begun = self.begin(&mut attempt, io::ErrorKind::AddrNotAvailable.into(), now);
-            match begun.and_then(|stream| self.kernel.register(&stream, token).map(|()| stream)) {
+            match begun
+                .and_then(|stream| listen_to(&mut self.kernel, &stream, token).map(|()| stream))
+            {
                 Err(_) if !attempt.targets.is_empty() => {}
                 begun => break begun,
             }
@@ -54,7 +56,8 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
             Ok(stream) => {
                 self.front.gate.enter();
                 self.insert(Connection::new(handler, now), stream, token);
-                self.slots[token.slot as usize].place = Place::Connecting;
+                let slot = &mut self.slots[token.slot as usize];
+                (slot.place, slot.reports_room) = (Place::Connecting, K::EDGE);
                 self.await_attempt(attempt, token);
             }
             Err(error) => {
@@ -94,12 +97,6 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
 
     fn await_attempt(&mut self, attempt: Attempt, token: Token) {
         self.kernel.interest(token, Wants { send: true, ..Wants::default() });
-        if K::EDGE {
-            let slot = &mut self.slots[token.slot as usize];
-            slot.reports_room = true;
-            // As for one that cannot be registered.
-            let _ = self.kernel.report_room(&slot.stream, token);
-        }
         self.timers.arm(token.slot as usize, attempt.until);
         self.attempts.insert(token.slot, attempt);
     }
@@ -109,7 +106,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
     pub(super) fn look_at_attempt(&mut self, token: Token, now: Moment) {
         let slot = &mut self.slots[token.slot as usize];
         let Some(attempt) = self.attempts.get(&token.slot) else { return };
-        let failure = match slot.stream.is_connected() {
+        let mut failure = match slot.stream.is_connected() {
             Ok(true) => {
                 slot.place = Place::AtRest;
                 slot.connection.connected(now);
@@ -139,22 +136,34 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
             Err(error) => error,
         };
         let Some(mut attempt) = self.attempts.remove(&token.slot) else { return };
-        match self.begin(&mut attempt, failure, now) {
-            Ok(stream) => {
-                let old = std::mem::replace(&mut self.slots[token.slot as usize].stream, stream);
-                self.kernel.release(old, token, false);
-                let stream = &self.slots[token.slot as usize].stream;
-                // One that cannot be registered makes no event: its time will run out.
-                let _ = self.kernel.register(stream, token);
-                self.await_attempt(attempt, token);
-            }
-            Err(error) => {
-                let slot = &mut self.slots[token.slot as usize];
-                slot.connection.unreachable(error.kind());
-                self.closed.push(token.slot);
+        loop {
+            match self.begin(&mut attempt, failure, now) {
+                Ok(stream) => {
+                    let slot = &mut self.slots[token.slot as usize];
+                    let old = std::mem::replace(&mut slot.stream, stream);
+                    self.kernel.release(old, token, false);
+                    let stream = &self.slots[token.slot as usize].stream;
+                    match listen_to(&mut self.kernel, stream, token) {
+                        Ok(()) => return self.await_attempt(attempt, token),
+                        // Nothing would be heard of it, and not even when it had connected.
+                        Err(error) => failure = error,
+                    }
+                }
+                Err(error) => {
+                    let slot = &mut self.slots[token.slot as usize];
+                    slot.connection.unreachable(error.kind());
+                    self.closed.push(token.slot);
+                    return;
+                }
             }
         }
     }
+}
+
+/// Has the kernel tell of a stream, room to send included: that is how it says that it is there.
+fn listen_to<K: Kernel>(kernel: &mut K, stream: &K::Stream, token: Token) -> io::Result<()> {
+    kernel.register(stream, token)?;
+    if K::EDGE { kernel.report_room(stream, token) } else { Ok(()) }
 }
 
 fn address_of(target: &Target) -> PeerAddress {
