@@ -16,8 +16,13 @@
 //!                                                    n  what the handler still sees
 //! ```
 
+use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut, Range};
+#[cfg(feature = "sim")]
+use std::panic::RefUnwindSafe;
+#[cfg(feature = "sim")]
+use std::sync::Arc;
 
 /// Storage that grew past this for a burst is given back when it runs empty.
 const KEEP: usize = 4096;
@@ -36,19 +41,23 @@ impl Buffer {
     ///
     /// # Errors
     /// When memory for them cannot be had; nothing is changed then.
-    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), OutOfMemory> {
-        self.make_room(bytes.len())?;
+    pub(crate) fn append(&mut self, bytes: &[u8], memory: &Memory) -> Result<(), OutOfMemory> {
+        self.make_room(bytes.len(), memory)?;
         self.storage.extend_from_slice(bytes);
         Ok(())
     }
 
     /// Adds all of `other` at the end, by moving its storage where nothing waits here.
-    pub(crate) fn append_buffer(&mut self, other: Self) -> Result<(), OutOfMemory> {
+    pub(crate) fn append_buffer(
+        &mut self,
+        other: Self,
+        memory: &Memory,
+    ) -> Result<(), OutOfMemory> {
         if self.is_empty() {
             *self = other;
             Ok(())
         } else {
-            self.append(other.as_slice())
+            self.append(other.as_slice(), memory)
         }
     }
 
@@ -72,19 +81,20 @@ impl Buffer {
         &mut self,
         answered: Range<usize>,
         consumed: usize,
+        memory: &Memory,
     ) -> Result<Self, OutOfMemory> {
         assert!(answered.start <= answered.end && answered.end <= consumed);
         let rest = self.len() - consumed;
         let mut taken = Self::default();
         if answered.len() > rest {
             let mut kept = Self::default();
-            kept.append(&self.as_slice()[consumed..])?;
+            kept.append(&self.as_slice()[consumed..], memory)?;
             std::mem::swap(self, &mut taken);
             *self = kept;
             taken.storage.truncate(taken.start + answered.end);
             taken.consume(answered.start);
         } else {
-            taken.append(&self.as_slice()[answered])?;
+            taken.append(&self.as_slice()[answered], memory)?;
             self.consume(consumed);
         }
         Ok(taken)
@@ -108,7 +118,7 @@ impl Buffer {
 
     /// Makes sure that `count` bytes can be added. What was consumed is reused first, once it is
     /// at least half of the storage: each byte is moved at most once for each byte consumed.
-    fn make_room(&mut self, count: usize) -> Result<(), OutOfMemory> {
+    fn make_room(&mut self, count: usize, memory: &Memory) -> Result<(), OutOfMemory> {
         if self.storage.capacity() - self.storage.len() >= count {
             return Ok(());
         }
@@ -116,7 +126,31 @@ impl Buffer {
             self.storage.drain(..self.start);
             self.start = 0;
         }
-        self.storage.try_reserve(count).map_err(|_| OutOfMemory)
+        memory.reserve(&mut self.storage, count)
+    }
+}
+
+/// Where storage comes from: the allocator of the process, which for a server that serves many is
+/// not to be relied upon. In a simulated world it refuses what its seed says.
+#[derive(Clone, Default)]
+pub(crate) struct Memory {
+    #[cfg(feature = "sim")]
+    pub(crate) refuses: Option<Arc<dyn Fn() -> bool + Send + Sync + RefUnwindSafe>>,
+}
+
+impl Memory {
+    fn reserve(&self, storage: &mut Vec<u8>, count: usize) -> Result<(), OutOfMemory> {
+        #[cfg(feature = "sim")]
+        if self.refuses.as_ref().is_some_and(|refuses| refuses()) {
+            return Err(OutOfMemory);
+        }
+        storage.try_reserve(count).map_err(|_| OutOfMemory)
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Memory")
     }
 }
 

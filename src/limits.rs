@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use crate::buffer::Memory;
 use crate::handler::Violation;
 use crate::moment::Patience;
 
@@ -34,6 +35,8 @@ pub struct Limits {
     pub(crate) flush: Patience,
     pub(crate) linger_silence: Patience,
     pub(crate) linger: Patience,
+    /// Of which a connection may use so much.
+    pub(crate) memory: Memory,
 }
 
 impl Default for Limits {
@@ -51,6 +54,7 @@ impl Default for Limits {
             flush: Patience::new(Duration::from_secs(600)),
             linger_silence: Patience::new(Duration::from_secs(2)),
             linger: Patience::new(Duration::from_secs(30)),
+            memory: Memory::default(),
         }
     }
 }

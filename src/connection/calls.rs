@@ -3,7 +3,7 @@
 use std::mem;
 use std::ops::Range;
 
-use crate::buffer::{Buffer, OutOfMemory, Outgoing, Received};
+use crate::buffer::{Buffer, Memory, OutOfMemory, Outgoing, Received};
 use crate::connection::Connection;
 use crate::connection::state::{End, Ending, State};
 use crate::connection::waiting::{Drain, Finish};
@@ -133,8 +133,7 @@ impl<H: Handler> Connection<H> {
         // be lent: that storage itself becomes what waits to be sent.
         if outcome.answered.is_empty() {
             own.consume(outcome.consumed);
-        } else if let Err(error) =
-            self.answer_from(&mut own, outcome.answered.clone(), outcome.consumed, output, now)
+        } else if let Err(error) = self.answer_from(&mut own, &outcome, output, &limits.memory, now)
         {
             return self.out_of_memory(error);
         }
@@ -152,18 +151,18 @@ impl<H: Handler> Connection<H> {
     pub(super) fn answer_from(
         &mut self,
         own: &mut Buffer,
-        answered: Range<usize>,
-        consumed: usize,
+        outcome: &Outcome,
         output: &mut Vec<u8>,
+        memory: &Memory,
         now: Moment,
     ) -> Result<(), OutOfMemory> {
-        let in_place = own.divide(answered, consumed)?;
+        let in_place = own.divide(outcome.answered.clone(), outcome.consumed, memory)?;
         let waiting = self.waiting.get_or_insert_default();
         if waiting.to_send.is_empty() {
             waiting.stalled_since = now;
         }
-        waiting.to_send.append_buffer(in_place)?;
-        waiting.to_send.append(output)?;
+        waiting.to_send.append_buffer(in_place, memory)?;
+        waiting.to_send.append(output, memory)?;
         output.clear();
         Ok(())
     }
@@ -180,7 +179,7 @@ impl<H: Handler> Connection<H> {
         let rest = &bytes[outcome.consumed..];
         if !rest.is_empty() {
             let waiting = self.waiting.get_or_insert_default();
-            if let Err(error) = waiting.received.append(rest) {
+            if let Err(error) = waiting.received.append(rest, &lent.limits.memory) {
                 return self.out_of_memory(error);
             }
         }

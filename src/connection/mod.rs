@@ -130,7 +130,7 @@ impl<H: Handler> Connection<H> {
         }
         if kept != front || kept + received < need || paused {
             let waiting = self.waiting.get_or_insert_default();
-            if let Err(error) = waiting.received.append(&bytes[front..]) {
+            if let Err(error) = waiting.received.append(&bytes[front..], &lent.limits.memory) {
                 return self.out_of_memory(error);
             }
             if kept + received < need {
@@ -335,7 +335,7 @@ impl<H: Handler> Connection<H> {
             if waiting.to_send.is_empty() {
                 waiting.stalled_since = now;
             }
-            if let Err(error) = waiting.to_send.append(rest) {
+            if let Err(error) = waiting.to_send.append(rest, &limits.memory) {
                 let _ = self.out_of_memory(error);
             }
         }
