@@ -432,6 +432,14 @@ pub(crate) struct Registered {
     key: usize,
 }
 
+#[cfg(feature = "sim")]
+impl Registered {
+    /// For who looks on while the thread counts.
+    pub(crate) fn shared(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+}
+
 impl Deref for Registered {
     type Target = Counters;
 

@@ -56,11 +56,17 @@ impl Handler for Lines {
     }
 }
 
+fn hello() -> Script {
+    Script::new().hears(b"hello\n")
+}
+
+fn polite() -> Script {
+    hello().says(b"one\n", b"one\n").says(b"?two\n", b"?two\n")
+}
+
 /// Four clients: one in lock-step, one that pours and reads slowly, one that is refused, one that
 /// vanishes; and a limit that lets three of them in.
 fn scenario(trigger: Trigger) -> Simulation<impl evmux::Service> {
-    let hello = || Script::new().hears(b"hello\n");
-    let polite = hello().says(b"one\n", b"one\n").says(b"?two\n", b"?two\n");
     let many = (0..6).fold(hello(), |script, _| script.says(b"abcdefgh\n", b"abcdefgh\n"));
     let long = hello().says(b"ok\n", b"ok\n").says(b"0123456789abcdef", b"").server_closes();
     let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
@@ -72,7 +78,7 @@ fn scenario(trigger: Trigger) -> Simulation<impl evmux::Service> {
         .faults(Faults::none())
         .limits(limits)
         .max_connections(3)
-        .client(Client::new(polite).writing(Writing::LockStep).leaving(Leaving::FinishLast))
+        .client(Client::new(polite()).writing(Writing::LockStep).leaving(Leaving::FinishLast))
         .client(Client::new(many).reading(Reading::Slow).buffers(30, 7))
         .client(Client::new(long).begins(ms(1)))
         .client(Client::new(hello()).leaving(Leaving::Vanish(3)).begins(ms(2)))
@@ -86,7 +92,9 @@ fn all_fail(simulation: &Simulation<impl evmux::Service>) -> BTreeSet<FailedCall
 /// Of each of the calls something failed, once and for ever.
 fn every_call_failed(trigger: Trigger) {
     let failed = all_fail(&scenario(trigger));
-    for call in ["accept", "refuse_one", "register", "receive", "send", "finish", "wait"] {
+    let calls =
+        ["accept", "refuse_one", "register", "receive", "send", "finish", "wait", "reserve"];
+    for call in calls {
         for from_then_on in [false, true] {
             // The spare descriptor is only asked for when accepting has failed before.
             if call == "refuse_one" && !from_then_on {
@@ -123,6 +131,50 @@ fn a_drain_or_a_stop_may_come_at_any_call() {
             ] {
                 simulation.run().unwrap_or_else(|failure| panic!("at call {call}: {failure}"));
             }
+        }
+    }
+}
+
+/// The second signal, at each step that follows the first.
+#[test]
+fn a_stop_may_come_at_any_call_of_a_drain() {
+    for trigger in [Trigger::Edge, Trigger::Level] {
+        for first in 1..=120 {
+            for second in first + 1..=first + 80 {
+                let simulation = scenario(trigger).drain_at(first).stop_at(second);
+                let failed = |failure| panic!("at calls {first} and {second}: {failure}");
+                simulation.run().unwrap_or_else(failed);
+            }
+        }
+    }
+}
+
+/// The first client resets, or is never heard of again, at each byte that it says or is answered.
+#[test]
+fn a_client_may_go_at_any_byte() {
+    for trigger in [Trigger::Edge, Trigger::Level] {
+        for byte in 0..=30 {
+            for leaving in [Leaving::Reset(byte), Leaving::Vanish(byte)] {
+                let client = Client::new(polite()).writing(Writing::LockStep).leaving(leaving);
+                let simulation = scenario(trigger).client(client);
+                simulation.run().unwrap_or_else(|failure| panic!("at byte {byte}: {failure}"));
+            }
+        }
+    }
+}
+
+/// Two of the clients are called by the server, and every call that this takes fails.
+#[test]
+fn a_call_may_fail_while_the_server_connects() {
+    for trigger in [Trigger::Edge, Trigger::Level] {
+        let mut failed = BTreeSet::new();
+        for seed in 0..6 {
+            failed.extend(all_fail(&scenario(trigger).outgoing().seed(seed)));
+        }
+        for from_then_on in [false, true] {
+            let connects =
+                |it: &&FailedCall| it.call == "connect" && it.from_then_on == from_then_on;
+            assert!(failed.iter().filter(connects).count() >= 4, "{failed:?}");
         }
     }
 }

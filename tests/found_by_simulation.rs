@@ -107,6 +107,58 @@ fn room_is_called_though_the_socket_took_all_that_filled_the_buffer() {
     }
 }
 
+/// A connection whose budget was spent had its next one from the ready list, and another one for each
+/// event that came meanwhile, before others on the list had one.
+#[test]
+fn a_connection_has_no_second_budget_before_those_who_wait_have_one() {
+    for trigger in [Trigger::Edge, Trigger::Level] {
+        Simulation::new(|_: &Peer| Echo)
+            .trigger(trigger)
+            .faults(Faults::none().with(Fault::Races))
+            .check(0..1000, echoed);
+    }
+}
+
+/// A connection that took long to make was closed as idle: the time was counted from when it was
+/// asked for.
+#[test]
+fn an_outgoing_connection_is_idle_only_since_it_is_there() {
+    for trigger in [Trigger::Edge, Trigger::Level] {
+        Simulation::new(|_: &Peer| Echo)
+            .trigger(trigger)
+            .faults(Faults::none().with(Fault::Unreachable))
+            .outgoing()
+            .check(0..500, echoed);
+    }
+}
+
+/// One that was asked for during a drain stayed open until the drain timeout: its handler was not
+/// told of the drain.
+#[test]
+fn an_outgoing_connection_that_comes_during_a_drain_is_told_of_it() {
+    for trigger in [Trigger::Edge, Trigger::Level] {
+        for call in [1, 10, 20] {
+            Simulation::new(|_: &Peer| Echo)
+                .trigger(trigger)
+                .faults(Faults::none())
+                .outgoing()
+                .drain_at(call)
+                .check(0..500, echoed);
+        }
+    }
+}
+
+/// An attempt that could not be registered was waited for, and taken for a connection when it had
+/// come about: nothing was ever heard of it.
+#[test]
+fn an_outgoing_connection_that_cannot_be_registered_is_not_used() {
+    Simulation::new(|_: &Peer| Echo)
+        .trigger(Trigger::Edge)
+        .faults(Faults::none().with(Fault::FailedRegistration).with(Fault::Unreachable))
+        .outgoing()
+        .check(0..1000, echoed);
+}
+
 /// That a client was gone when it was accepted says that there are descriptors again. A drain that
 /// had found none a moment before turned away those who waited at the other listener.
 #[test]

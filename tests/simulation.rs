@@ -45,6 +45,7 @@ in_many_worlds! {
     upper: |_: &Peer| Upper, uppered;
     lines: |_: &Peer| Lines, shouted;
     blocks: |_: &Peer| Blocks, blocks_answered;
+    a_handler_that_answers_a_hundredfold: |_: &Peer| Hundredfold, multiplied;
     discard: |_: &Peer| Discard { count: 0 }, counted;
     hello: |_: &Peer| Hello, greeted;
     a_handler_that_waits_for_its_timer: |_: &Peer| Later::default(), answered_later;
@@ -56,13 +57,13 @@ in_many_worlds! {
 }
 
 #[track_caller]
-fn many<S: Service>(
+fn many<S: Service + 'static>(
     service: S,
     script: impl FnMut(&mut Draw) -> Script,
     trigger: Trigger,
 ) -> Snapshot {
     let simulation = Simulation::new(service).trigger(trigger).max_frame(MAX_FRAME);
-    simulation.messages().check(seeds(), script)
+    simulation.messages().outgoing().datagrams().check(seeds(), script)
 }
 
 #[track_caller]
@@ -79,6 +80,11 @@ fn must_have_seen_trouble(sum: &Snapshot) {
     assert!(sum.opened > SEEDS && sum.would_blocks > SEEDS && sum.interrupts > 0);
     assert!(sum.partial_sends > 0 && sum.spent_budgets > 0);
     assert!(sum.refused_limit > 0 && sum.refused_descriptors > 0 && sum.refused_other > 0);
+    assert!(sum.datagrams_sent > 0 && sum.datagrams_unsent > 0 && sum.datagrams_truncated > 0);
+    assert!(sum.datagrams_panicked > 0 && sum.datagrams_too_long > 0 && sum.datagrams_lost > 0);
+    assert!(sum.closed(&CloseReason::OutOfMemory) > 0 && sum.closed(&CloseReason::Panicked) > 0);
+    // Those that the server called were not accepted.
+    assert!(sum.opened + sum.refused_limit + sum.refused_other > sum.accepted);
     assert!(sum.messages_delivered > 0 && sum.messages_dropped > 0);
     assert!(sum.accept_errors > 0 && sum.closed(&CloseReason::Reset) > 0);
     assert!(sum.closed(&CloseReason::Idle) + sum.closed(&CloseReason::TooSlow) > 0);
@@ -265,6 +271,29 @@ fn blocks_answered(draw: &mut Draw) -> Script {
         1 => script.says(&[5, 1, 2], b""),
         _ => script,
     }
+}
+
+/// Answers a hundred bytes to each, and asks nobody whether there is room.
+struct Hundredfold;
+
+impl Handler for Hundredfold {
+    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        for index in 0..exchange.received.len() {
+            exchange.to_send.append(&[exchange.received[index]; 100]);
+        }
+        let count = exchange.received.len();
+        exchange.received.consume(count);
+        Flow::Continue
+    }
+}
+
+fn multiplied(draw: &mut Draw) -> Script {
+    // More of it would take a slow reader through one byte of buffer longer than a day.
+    words(draw).take(2).fold(Script::new(), |script, mut word| {
+        word.truncate(5);
+        let answer: Vec<u8> = word.iter().flat_map(|byte| [*byte; 100]).collect();
+        script.says(&word, &answer)
+    })
 }
 
 /// Answers nothing until the end, and then how much came.

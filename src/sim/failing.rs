@@ -18,7 +18,8 @@ use super::world::World;
 /// tells of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FailedCall {
-    /// `accept`, `refuse_one`, `register`, `report_room`, `receive`, `send`, `finish` or `wait`.
+    /// `accept`, `connect`, `refuse_one`, `register`, `report_room`, `receive`, `send`, `finish` or
+    /// `wait`; or `reserve`, which is not of the kernel but of the allocator.
     pub call: &'static str,
     /// The number of the error, as errno(3) has it.
     pub error: i32,
@@ -46,6 +47,8 @@ pub(super) struct Failures {
     pub(super) failed: BTreeSet<FailedCall>,
     /// Waiting itself was impossible, which ends the loop.
     pub(super) fatal: bool,
+    /// How often storage was asked for, if some is refused.
+    pub(super) reservations: u64,
 }
 
 /// Errors that a call can give now and then, and those that it can give for ever.
@@ -56,6 +59,8 @@ pub(super) const ACCEPT: Errors =
 /// Of a client that is gone, or was never allowed: only where there is one.
 pub(super) const ACCEPTED: Errors =
     (&[], &[libc::ECONNABORTED, libc::EPROTO, libc::EPERM, libc::ENETDOWN]);
+pub(super) const CONNECT: Errors =
+    (&[], &[libc::ECONNREFUSED, libc::ENETUNREACH, libc::EADDRNOTAVAIL, libc::EMFILE]);
 pub(super) const REFUSE_ONE: Errors = (&[], &[libc::EMFILE]);
 pub(super) const REGISTER: Errors =
     (&[], &[libc::ENOMEM, libc::ENOSPC, libc::EEXIST, libc::ENOENT]);

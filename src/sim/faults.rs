@@ -43,11 +43,23 @@ pub enum Fault {
     Jumps,
     /// A wait returns a little before its deadline.
     EarlyReturns,
+    /// Storage for bytes that must wait is refused.
+    OutOfMemory,
+    /// A handler panics, in any of its calls, or when it is made.
+    Panics,
+    /// Where there are messages, handlers send some, too: to other connections, and to their own.
+    Meddling,
+    /// The machine sleeps for minutes or hours, and no timer ran meanwhile.
+    Leaps,
+    /// Where the server calls clients: addresses that refuse, at once or later, or are silent.
+    Unreachable,
+    /// Where there are datagrams: some come truncated, some cannot be received or sent.
+    DatagramErrors,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
         Self::ShortReads,
         Self::ShortWrites,
         Self::Interrupts,
@@ -63,7 +75,16 @@ impl Fault {
         Self::Races,
         Self::Jumps,
         Self::EarlyReturns,
+        Self::OutOfMemory,
+        Self::Panics,
+        Self::Meddling,
+        Self::Leaps,
+        Self::Unreachable,
+        Self::DatagramErrors,
     ];
+
+    /// Those that a world has as often as not. The others, which spare nobody, are in one of four.
+    const COMMON: usize = 15;
 }
 
 /// The faults that one world has.
@@ -89,10 +110,15 @@ impl Faults {
         Fault::ALL.into_iter().fold(Self::none(), Self::with)
     }
 
-    /// Each with the same chance as not; so in half of the worlds nothing is there to rescue a
+    /// Most with the same chance as not; so in half of the worlds nothing is there to rescue a
     /// loop that lost a wake-up.
     pub fn drawn(draw: &mut Draw) -> Self {
-        Fault::ALL.into_iter().filter(|_| draw.one_in(2)).fold(Self::none(), Self::with)
+        let (common, rare) = Fault::ALL.split_at(Fault::COMMON);
+        let common = common.iter().filter(|_| draw.one_in(2)).copied();
+        let common = common.fold(Self::none(), Self::with);
+        // By a generator aside, so that a new kind of fault leaves the seeds what they are without.
+        let mut aside = draw.clone().branch();
+        rare.iter().filter(|_| aside.one_in(4)).copied().fold(common, Self::with)
     }
 
     /// These, and one more.

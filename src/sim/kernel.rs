@@ -16,9 +16,11 @@ use crate::handler::PeerAddress;
 use crate::kernel::{Kernel, Ready, Token};
 use crate::local::Target;
 use crate::moment::Moment;
+use crate::net::datagram::DatagramSocket;
 use crate::stop::Phase;
 use crate::transfer::Stream;
 
+use super::datagrams::SimSocket;
 use super::wire::Wire;
 use super::world::World;
 
@@ -45,7 +47,7 @@ impl fmt::Debug for SimStream {
 impl Drop for SimStream {
     fn drop(&mut self) {
         let mut world = self.world.borrow_mut();
-        if world.wires[self.client].held {
+        if world.wires[self.client].held && !world.drops(self.client) {
             let client = self.client;
             world.fail(|| format!("the stream of client {client} was dropped, not released"));
         }
@@ -83,9 +85,21 @@ impl<const EDGE: bool> Kernel for SimKernel<EDGE> {
         Ok((SimStream { world: self.0.clone(), client }, Wire::address(client)))
     }
 
-    /// Nobody listens in this world: whom its servers call cannot be reached.
-    fn connect(&mut self, _: &Target, _: Option<SocketAddr>) -> io::Result<SimStream> {
-        Err(io::ErrorKind::ConnectionRefused.into())
+    fn connect(&mut self, target: &Target, source: Option<SocketAddr>) -> io::Result<SimStream> {
+        let client = self.0.borrow_mut().connect_to(target, source)?;
+        Ok(SimStream { world: self.0.clone(), client })
+    }
+
+    fn datagram_socket(&self, socket: usize) -> Option<impl DatagramSocket> {
+        Some(SimSocket { world: self.0.clone(), index: socket })
+    }
+
+    fn report_datagrams(&mut self, socket: usize, report: bool) -> io::Result<()> {
+        if EDGE { self.0.borrow_mut().report_datagrams(socket, report) } else { Ok(()) }
+    }
+
+    fn close_datagram_sockets(&mut self) {
+        self.0.borrow_mut().close_datagram_sockets();
     }
 
     fn listen(&mut self, listener: usize, interest: bool) {
@@ -163,7 +177,8 @@ impl Stream for SimStream {
         let number = wire.broken.unwrap_or(libc::ECONNRESET);
         io::Error::from_raw_os_error(number).kind()
     }
+
     fn is_connected(&self) -> io::Result<bool> {
-        Ok(true)
+        self.world.borrow_mut().is_connected(self.client)
     }
 }

@@ -29,9 +29,10 @@ pub(super) struct Messages {
 
 impl Messages {
     pub(super) fn new(draw: Draw) -> io::Result<Self> {
+        let capacity = *draw.clone().branch().pick(&[1, 3, 64]);
         // The loop's mailbox is shared by threads; that of a world is not.
         #[allow(clippy::arc_with_non_send_sync)]
-        let queue = Arc::new(Queue::new(64)?);
+        let queue = Arc::new(Queue::new(capacity)?);
         Ok(Self { queue, draw })
     }
 }
@@ -50,9 +51,10 @@ impl World {
         self.messages = Some(messages);
     }
 
-    /// Whether a message would end a wait.
-    pub(super) fn has_mail(&self) -> bool {
-        self.messages.as_ref().is_some_and(|messages| !messages.queue.is_empty())
+    /// Whether a message would end a wait, or the program itself does.
+    pub(super) fn is_asked(&self) -> bool {
+        let messages = self.messages.as_ref();
+        messages.is_some_and(|messages| !messages.queue.is_empty()) || !self.to_call.is_empty()
     }
 
     /// Another thread speaks to the connection of `client`, or to what it was.

@@ -60,24 +60,30 @@
 //!   called when it asked to be.
 //! - What waits for a connection stays within the limits. Nothing is left when the server has
 //!   ended, and the counters agree with what happened.
+//! - A connection that can go on has its turn after at most one budget of every other one.
 //! - The loop never spins, and sleeps whenever it can; no deadline passes unheeded, and none ends a
 //!   connection before it has passed.
 //!
 //! # Limits
 //! One thread. The kernel is simulated, TCP is not: no packet is lost, since the kernel hides that
 //! from a server anyhow. A client says what its script says and not what depends on an answer.
-//! Nobody can be connected to, and a world has no datagrams. Other threads send messages where
-//! [`Simulation::messages`] says so.
+//! Other threads send messages, the server calls clients, and datagrams come where
+//! [`Simulation::messages`], [`outgoing`](Simulation::outgoing) and
+//! [`datagrams`](Simulation::datagrams) say so.
 
 mod client;
+mod datagrams;
 mod draw;
 mod failing;
+mod fairness;
 mod faults;
 mod judge;
 mod kernel;
 mod messages;
 mod options;
+mod outgoing;
 mod play;
+mod scarcity;
 mod shrink;
 mod simulation;
 mod sockets;

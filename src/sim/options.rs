@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::limits::Limits;
 
 use super::failing::Failing;
+use super::scarcity::Scarcity;
 use super::{Draw, Fault, Faults};
 
 /// How the kernel reports that something can be done.
@@ -32,11 +33,18 @@ pub(super) struct Fixed {
     pub(super) faults: Option<Faults>,
     pub(super) drain_at: Option<u64>,
     pub(super) stop_at: Option<u64>,
+    /// What some worlds have this one has.
+    pub(super) always: bool,
     /// No end before nothing happens any more.
     pub(super) until_quiet: bool,
     pub(super) failing: Option<Failing>,
+    pub(super) scarcity: Option<Scarcity>,
     /// Other threads send messages in some worlds.
     pub(super) messages: bool,
+    /// The server calls clients in some worlds.
+    pub(super) outgoing: bool,
+    /// Datagrams come in some worlds.
+    pub(super) datagrams: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -71,8 +79,14 @@ pub(super) struct Options {
     /// The deadlines are short, and clients do not keep them.
     pub(super) hurries: bool,
     pub(super) failing: Option<Failing>,
+    /// Which storage is refused.
+    pub(super) scarcity: Option<Scarcity>,
     /// Where the messages of other threads are drawn from.
     pub(super) messages: Option<Draw>,
+    /// Where it is drawn from which clients are called.
+    pub(super) outgoing: Option<Draw>,
+    /// Where the datagrams are drawn from.
+    pub(super) datagrams: Option<Draw>,
 }
 
 /// In so many seconds every client that does its part is through, in a world without jumps.
@@ -84,6 +98,11 @@ impl Options {
     pub(super) fn drawn(fixed: &Fixed, draw: &mut Draw) -> Self {
         // A generator aside: whether there are messages changes nothing else.
         let mut aside = draw.clone().branch();
+        let mut outgoing = aside.clone().branch();
+        let outgoing = (fixed.outgoing && (fixed.always || outgoing.one_in(3))).then_some(outgoing);
+        let mut datagrams = aside.clone().branch().branch();
+        let datagrams =
+            (fixed.datagrams && (fixed.always || datagrams.one_in(8))).then_some(datagrams);
         let messages = (fixed.messages && aside.one_in(3)).then_some(aside);
         // A deadline rescues a loop that has lost a wake-up, so half of the worlds have none.
         let deadlines = fixed.limits.is_some() || draw.one_in(2);
@@ -133,7 +152,12 @@ impl Options {
             calm_from: draw.one_in(2).then(|| draw.between(1..=400) as u64),
             hurries,
             failing: fixed.failing,
+            scarcity: fixed
+                .scarcity
+                .or(faults.has(Fault::OutOfMemory).then_some(Scarcity::OneIn(20))),
             messages,
+            outgoing,
+            datagrams,
         }
     }
 }
@@ -168,8 +192,17 @@ impl fmt::Display for Options {
         if self.messages.is_some() {
             writeln!(f, "other threads send messages")?;
         }
+        if self.datagrams.is_some() {
+            writeln!(f, "datagrams come")?;
+        }
+        if self.outgoing.is_some() {
+            writeln!(f, "the server calls some clients")?;
+        }
         if let Some(failing) = self.failing {
             writeln!(f, "{failing:?}")?;
+        }
+        if let Some(scarcity) = self.scarcity {
+            writeln!(f, "storage is refused: {scarcity:?}")?;
         }
         writeln!(f, "{input} bytes of input, {calls} calls, {accepts} accepts a turn")?;
         let or_any = |most: usize| {

@@ -44,6 +44,9 @@ impl World {
     }
 
     pub(super) fn connect(&mut self, client: usize) {
+        if self.wires[client].call.is_some() {
+            return self.call(client);
+        }
         let listener = self.wires[client].listener;
         self.note(|| format!("client {client} connects to listener {listener}"));
         if !self.listening {

@@ -16,6 +16,7 @@ use crate::front::quiet::Quiet;
 use crate::front::readiness::Readiness;
 use crate::handler::{Handler, Peer, Service};
 use crate::limits::{CloseReason, Limits};
+use crate::local::{ConnectOptions, Local};
 use crate::moment::Moment;
 use crate::stop::Stop;
 use crate::witness::Audience;
@@ -25,8 +26,9 @@ use super::failing::{FailedCall, Failing, Failures};
 use super::kernel::SimKernel;
 use super::messages::Messages;
 use super::options::{Fixed, INPUTS, Options, Trigger};
+use super::scarcity::{Reservations, Scarcity};
 use super::shrink::{Kept, shrink};
-use super::watch::WatchedService;
+use super::watch::{Watched, WatchedService};
 use super::world::World;
 use super::{Client, Draw, Faults, Script};
 
@@ -74,18 +76,37 @@ pub fn check<S: Service>(
 /// assert!(b"onetwo".starts_with(report.answers(1)));
 /// ```
 pub struct Simulation<S> {
-    service: S,
+    service: Rc<S>,
+    /// Makes the handlers of those who are called.
+    maker: Option<Maker>,
     seed: u64,
     fixed: Fixed,
     clients: Vec<Client>,
     kept: Kept,
 }
 
+/// Makes a handler for somebody that the server calls.
+type Maker = Rc<dyn Fn(&Peer) -> Box<dyn Handler>>;
+
+impl<S: Service + 'static> Simulation<S> {
+    /// In some of the worlds the server calls some of the clients, instead of they it, as
+    /// [`Local::connect`](crate::Local::connect) has it: some answer late or at their second address
+    /// only, and some not at all. Their handlers come from the same service.
+    #[must_use]
+    pub fn outgoing(mut self) -> Self {
+        let service = Rc::clone(&self.service);
+        self.maker = Some(Rc::new(move |peer| Box::new(service.handler(peer))));
+        self.fixed.outgoing = true;
+        self
+    }
+}
+
 impl<S: Service> Simulation<S> {
     /// Of a service, with seed 0, and as yet without a client.
     pub fn new(service: S) -> Self {
         Self {
-            service,
+            service: Rc::new(service),
+            maker: None,
             seed: 0,
             fixed: Fixed::default(),
             clients: Vec::new(),
@@ -160,6 +181,15 @@ impl<S: Service> Simulation<S> {
         self
     }
 
+    /// In some of the worlds datagrams come, too, to one or two sockets beside the listeners. They
+    /// are answered by a handler of the simulation's own: this tries the loop, and not a
+    /// [`DatagramHandler`](crate::DatagramHandler).
+    #[must_use]
+    pub fn datagrams(mut self) -> Self {
+        self.fixed.datagrams = true;
+        self
+    }
+
     /// Drains the server at this call that the loop makes of the kernel, counted from 1. Every
     /// world is drained when nothing happens any more.
     #[must_use]
@@ -184,13 +214,14 @@ impl<S: Service> Simulation<S> {
         let mut fixed = self.fixed.clone();
         fixed.max_connections.get_or_insert(usize::MAX);
         fixed.until_quiet = fixed.drain_at.is_none() && fixed.stop_at.is_none();
+        fixed.always = true;
         let clients = self.kept.of(self.clients.clone());
         self.run_seed(self.seed, &fixed, clients).map(|(report, _)| report)
     }
 
     /// Runs the world of the seed with the clients that were given, again and again: each time
     /// another of the calls that the loop makes of the kernel fails, in each way that it can, once
-    /// and from then on. Nobody is promised an answer on a stream of which a call has failed; but
+    /// and from then on; and then each time other storage for bytes that must wait is refused. Nobody is promised an answer on a stream of which a call has failed; but
     /// nothing may be left, nothing may hang, and everybody else is served. Which calls failed.
     ///
     /// A drain or a stop that was asked for happens in each of these worlds.
@@ -201,6 +232,7 @@ impl<S: Service> Simulation<S> {
         let mut fixed = self.fixed.clone();
         fixed.max_connections.get_or_insert(usize::MAX);
         fixed.until_quiet = fixed.drain_at.is_none() && fixed.stop_at.is_none();
+        fixed.always = true;
         let mut failed = BTreeSet::new();
         for from_then_on in [false, true] {
             let (mut number, mut variant) = (1, 0);
@@ -215,6 +247,18 @@ impl<S: Service> Simulation<S> {
                     variants if variant + 1 < variants => (number, variant + 1),
                     _ => (number + 1, 0),
                 };
+            }
+        }
+        fixed.failing = None;
+        for from_then_on in [false, true] {
+            for number in 1.. {
+                fixed.scarcity = Some(Scarcity::Nth { number, from_then_on });
+                let clients = self.kept.of(self.clients.clone());
+                let (_, failures) = self.run_seed(self.seed, &fixed, clients)?;
+                if failures.reservations < number {
+                    break;
+                }
+                failed.insert(FailedCall { call: "reserve", error: libc::ENOMEM, from_then_on });
             }
         }
         Ok(failed)
@@ -322,7 +366,14 @@ impl<S: Service> Simulation<S> {
             }
         };
         let clients = clients.into_iter().map(|(_, client)| client).collect();
-        let world = World::new(draw, options.clone(), clients, stop.clone(), messages, traced);
+        let mut limits = options.limits.clone();
+        let reservations =
+            options.scarcity.map(|scarcity| Reservations::new(scarcity, &mut draw.clone()));
+        if let Some(reservations) = &reservations {
+            limits.memory = reservations.memory();
+        }
+        let mut world = World::new(draw, options.clone(), clients, stop.clone(), messages, traced);
+        world.reservations = reservations;
         let world = Rc::new(RefCell::new(world));
         let make = |peer: &Peer| Box::new(self.service.handler(peer)) as Box<dyn Handler + '_>;
         let totals = Totals::new();
@@ -330,7 +381,7 @@ impl<S: Service> Simulation<S> {
             mailbox: None,
             audience: Audience::default(),
             service: &WatchedService { make: &make, world: world.clone() },
-            limits: options.limits.clone(),
+            limits,
             drain_timeout: options.drain_timeout,
             gate: Gate::new(options.max_connections),
             refusals: Quiet::default(),
@@ -339,8 +390,8 @@ impl<S: Service> Simulation<S> {
             origin: Instant::now(),
         };
         let driven = panic::catch_unwind(AssertUnwindSafe(|| match options.trigger {
-            Trigger::Edge => drive::<true>(&front, &world),
-            Trigger::Level => drive::<false>(&front, &world),
+            Trigger::Edge => drive::<true>(&front, self.maker.as_ref(), &world),
+            Trigger::Level => drive::<false>(&front, self.maker.as_ref(), &world),
         }));
         let mut world = world.borrow_mut();
         if let Err(payload) = driven {
@@ -353,7 +404,9 @@ impl<S: Service> Simulation<S> {
         }
         match world.failure.take() {
             None => {
-                let failures = std::mem::take(&mut world.failures);
+                let mut failures = std::mem::take(&mut world.failures);
+                failures.reservations =
+                    world.reservations.as_ref().map_or(0, |reservations| reservations.made());
                 Ok((Report::new(seed, &mut world, counters), failures))
             }
             Some(what) => {
@@ -376,12 +429,16 @@ fn seed_from_environment() -> Option<u64> {
     }
 }
 
-fn drive<const EDGE: bool>(front: &Front<'_, WatchedService<'_>>, world: &Rc<RefCell<World>>) {
+fn drive<const EDGE: bool>(
+    front: &Front<'_, WatchedService<'_>>,
+    maker: Option<&Maker>,
+    world: &Rc<RefCell<World>>,
+) {
     let input = world.borrow().options.input;
     match input {
-        16 => drive_with::<EDGE, 16>(front, world),
-        64 => drive_with::<EDGE, 64>(front, world),
-        _ => drive_with::<EDGE, 4096>(front, world),
+        16 => drive_with::<EDGE, 16>(front, maker, world),
+        64 => drive_with::<EDGE, 64>(front, maker, world),
+        _ => drive_with::<EDGE, 4096>(front, maker, world),
     }
 }
 
@@ -389,10 +446,12 @@ const _: () = assert!(INPUTS[0] == 16 && INPUTS[1] == 64 && INPUTS[2] == 4096);
 
 fn drive_with<const EDGE: bool, const INPUT: usize>(
     front: &Front<'_, WatchedService<'_>>,
+    maker: Option<&Maker>,
     world: &Rc<RefCell<World>>,
 ) {
     let counters = front.totals.register();
     let kernel = SimKernel::<EDGE>(world.clone());
+    world.borrow_mut().fairness.counters = Some(counters.shared());
     let (calls, accepts) = {
         let options = &world.borrow().options;
         (options.calls, options.accepts)
@@ -401,14 +460,22 @@ fn drive_with<const EDGE: bool, const INPUT: usize>(
         Readiness::<_, _, INPUT>::new(front, kernel, &counters).budgets(calls, accepts);
     let queue = world.borrow().messages.as_ref().map(|messages| messages.queue.clone());
     readiness = readiness.with_queue(queue, 0);
+    readiness = readiness.with_datagrams(world.borrow().datagram_handlers());
+    let local = maker.map(|_| Local::new());
+    readiness = readiness.with_local(local.as_ref());
     let mut events = Vec::new();
     loop {
+        if let (Some(maker), Some(local)) = (maker, &local) {
+            ask_for_connections(maker, local, world);
+        }
         let goes_on = readiness.turn(&mut events);
         let mut world = world.borrow_mut();
+        world.look_at_attempts();
+        let next = readiness.deadline();
         let (mut waiting, mut paused) = (0, 0);
         for (stream, connection) in readiness.connections() {
             world.look_at_bounds(stream.client(), connection);
-            world.look_at_deadline(stream.client(), connection);
+            world.look_at_deadline(stream.client(), connection, next);
             if !connection.is_closed() {
                 waiting += (connection.to_send().len() + connection.held_back()) as u64;
                 paused += u64::from(connection.is_paused());
@@ -427,6 +494,16 @@ fn drive_with<const EDGE: bool, const INPUT: usize>(
             }
             Err(error) => return world.fail(|| format!("the loop ended: {error}")),
         }
+    }
+}
+
+fn ask_for_connections<'s>(maker: &Maker, local: &Local<Watched<'s>>, world: &Rc<RefCell<World>>) {
+    loop {
+        let Some((client, targets, within)) = world.borrow_mut().next_call() else { return };
+        let (maker, world) = (Rc::clone(maker), Rc::clone(world));
+        local.connect(targets, ConnectOptions::default().timeout(within), move |peer| {
+            Watched::called(&*maker, peer, client, world)
+        });
     }
 }
 

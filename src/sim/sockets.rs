@@ -140,6 +140,13 @@ impl World {
         if !self.tick() {
             return error(libc::EIO);
         }
+        let slot = token.slot as usize;
+        if self.slots.len() <= slot {
+            self.slots.resize(slot + 1, None);
+        }
+        if self.wires[client].call.is_some() {
+            return self.register_call(client, token);
+        }
         if self.strikes(Fault::FailedRegistration, 8) {
             self.note(|| format!("client {client} cannot be registered"));
             self.wires[client].unregistrable = true;
@@ -149,27 +156,56 @@ impl World {
             self.wires[client].unregistrable = true;
             return error(number);
         }
-        let slot = token.slot as usize;
-        if self.slots.len() <= slot {
-            self.slots.resize(slot + 1, None);
-        }
-        if let Some(other) = self.slots[slot].replace(client) {
-            self.fail(|| format!("slot {slot} was given to client {other} already"));
-        }
-        self.note(|| format!("client {client} is {token:?}"));
+        self.give_slot(client, token);
         let (served, most) = (self.slots.iter().flatten().count(), self.options.max_connections);
         if served > most {
             self.fail(|| format!("client {client} is served as one of {served}, over {most}"));
         }
+        self.report_state(client);
+        Ok(())
+    }
+
+    /// That of a stream that is being connected. Level-triggered it is a place in an array, and
+    /// cannot fail.
+    fn register_call(&mut self, client: usize, token: Token) -> io::Result<()> {
+        let mut failure = None;
+        if self.is_edge() {
+            if self.strikes(Fault::FailedRegistration, 8) {
+                failure = Some(*self.draw.pick(&[libc::ENOMEM, libc::ENOSPC]));
+            } else {
+                failure = self.fails("register", failing::REGISTER);
+            }
+        }
+        self.give_slot(client, token);
+        if let Some(number) = failure {
+            self.note(|| format!("the stream of {client} cannot be registered"));
+            if let Some(call) = &mut self.wires[client].call {
+                call.is_deaf = true;
+            }
+            return error(number);
+        }
+        self.report_state(client);
+        Ok(())
+    }
+
+    fn give_slot(&mut self, client: usize, token: Token) {
+        let slot = token.slot as usize;
+        if let Some(other) = self.slots[slot].replace(client) {
+            self.fail(|| format!("slot {slot} was given to client {other} already"));
+        }
+        self.note(|| format!("client {client} is {token:?}"));
         let wire = &mut self.wires[client];
         wire.token = Some(token);
         wire.interest = Wants { receive: true, ..Wants::default() };
-        // Registering reports what is there already.
+    }
+
+    /// Registering reports what is there already.
+    fn report_state(&mut self, client: usize) {
+        let wire = &self.wires[client];
         if wire.is_readable() {
             let end = wire.client_finished || wire.broken.is_some() || wire.mark.is_some();
             self.stream_event(client, true, end);
         }
-        Ok(())
     }
 
     pub(super) fn report_room(&mut self, client: usize, token: Token) -> io::Result<()> {
@@ -179,8 +215,12 @@ impl World {
         if self.owner(token) != Some(client) || self.wires[client].reports_room {
             self.fail(|| format!("client {client} is asked for room as {token:?}, or twice"));
         }
-        if let Some(number) = self.fails("report_room", failing::REPORT_ROOM) {
-            self.fail_stream(client, number);
+        if let Some(number) = self.room_is_not_reported() {
+            let standing = self.wires[client].standing;
+            match &mut self.wires[client].call {
+                Some(call) if standing != Standing::Accepted => call.is_deaf = true,
+                _ => self.fail_stream(client, number),
+            }
             return error(number);
         }
         self.note(|| format!("room of client {client} is reported from now on"));
@@ -193,13 +233,20 @@ impl World {
         Ok(())
     }
 
+    fn room_is_not_reported(&mut self) -> Option<i32> {
+        if self.strikes(Fault::FailedRegistration, 16) {
+            return Some(libc::ENOMEM);
+        }
+        self.fails("report_room", failing::REPORT_ROOM)
+    }
+
     pub(super) fn release(&mut self, client: usize, token: Token, cut: bool) {
         self.tick();
         self.note(|| format!("client {client} is released, cut: {cut}"));
         if self.owner(token) != Some(client) {
             self.fail(|| format!("client {client} is released as {token:?}"));
         }
-        if !cut {
+        if !self.gives_up(client) && !cut {
             self.look_at_orderly_close(client);
         }
         self.close(client, cut);
@@ -228,6 +275,8 @@ impl World {
     }
 
     pub(super) fn receive(&mut self, client: usize, bytes: &mut [u8]) -> io::Result<usize> {
+        self.look_at_standing(client);
+        self.serves_by_receiving(client);
         if !self.tick() {
             return error(libc::EIO);
         }
@@ -301,6 +350,8 @@ impl World {
     }
 
     pub(super) fn send(&mut self, client: usize, bytes: &[u8]) -> io::Result<usize> {
+        self.look_at_standing(client);
+        self.serves(client);
         if !self.tick() {
             return error(libc::EIO);
         }
@@ -360,7 +411,15 @@ impl World {
         Ok(count)
     }
 
+    fn look_at_standing(&mut self, client: usize) {
+        let standing = self.wires[client].standing;
+        if standing != Standing::Accepted {
+            self.fail(|| format!("a call on the stream of client {client}, which is {standing:?}"));
+        }
+    }
+
     pub(super) fn finish_stream(&mut self, client: usize) -> io::Result<()> {
+        self.serves(client);
         if !self.tick() {
             return error(libc::EIO);
         }

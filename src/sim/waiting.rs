@@ -28,6 +28,9 @@ impl World {
         seen: Phase,
     ) -> io::Result<()> {
         events.clear();
+        self.look_at_budgets();
+        self.note_told(&[]);
+        self.begin_turn_of_datagrams();
         self.turns += 1;
         self.turns_in_vain += 1;
         if self.turns_in_vain > MOST_TURNS_IN_VAIN {
@@ -47,8 +50,9 @@ impl World {
             }
             self.catch_up();
             self.collect(events);
-            let is_awaited = until <= self.now || self.stop.phase() > seen || self.has_mail();
+            let is_awaited = until <= self.now || self.stop.phase() > seen || self.is_asked();
             if !events.is_empty() || is_awaited {
+                self.note_told(events);
                 return Ok(());
             }
             if self.strikes(Fault::Interrupts, 32) {
@@ -106,6 +110,7 @@ impl World {
                 }
             }
         }
+        events.extend(self.readable_sockets());
         for wire in self.wires.iter().filter(|wire| wire.held && !wire.muted) {
             let Some(token) = wire.token else { continue };
             let hung_up = wire.is_hung_up();
@@ -178,6 +183,7 @@ impl World {
             && self.stop.phase() == Phase::Serving;
         if is_quiet {
             self.look_for_somebody_forgotten();
+            self.look_for_forgotten_datagrams();
             self.drain();
             return if self.failure.is_none() { Ok(true) } else { error(libc::EIO) };
         }
@@ -204,6 +210,12 @@ impl World {
             let jump = Duration::from_micros(self.draw.between(0..=most) as u64);
             self.note(|| format!("the clock jumps by {jump:?}"));
             self.now = self.now + Patience::new(jump);
+        }
+        if self.strikes(Fault::Leaps, 32) {
+            let leap = Duration::from_secs(self.draw.between(60..=4 * 3600) as u64);
+            self.note(|| format!("the machine sleeps for {leap:?}"));
+            self.now = self.now + Patience::new(leap);
+            self.longest_leap = self.longest_leap.max(leap);
         }
         Ok(false)
     }

@@ -5,6 +5,7 @@
 //! timers heeded.
 
 use std::cell::RefCell;
+use std::panic;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::handler::{Exchange, Flow, Handler, Partial, Peer, Service};
 use crate::limits::CloseReason;
 use crate::moment::Moment;
 
+use super::Fault;
 use super::wire::Wire;
 use super::world::World;
 
@@ -39,6 +41,12 @@ impl<'s> Service for WatchedService<'s> {
             if world.wires[client].listener != peer.listener {
                 world.fail(|| format!("client {client} came by another listener"));
             }
+            if world.strikes(Fault::Panics, 40) {
+                world.note(|| format!("no handler for client {client}: the service panics"));
+                world.wires[client].unregistrable = true;
+                drop(world);
+                panic::resume_unwind(Box::new("a fault"));
+            }
         }
         Watched { inner: (self.make)(peer), world: self.world.clone(), client }
     }
@@ -55,6 +63,22 @@ enum Call {
     Drain,
 }
 
+impl Watched<'_> {
+    /// The handler for a client that the server calls.
+    pub(super) fn called(
+        make: &dyn Fn(&Peer) -> Box<dyn Handler>,
+        peer: &Peer,
+        client: usize,
+        world: Rc<RefCell<World>>,
+    ) -> Self {
+        world.borrow_mut().wires[client].id = peer.id;
+        if peer.listener != Peer::OUTGOING {
+            world.borrow_mut().fail(|| format!("client {client} was called, and came by itself"));
+        }
+        Self { inner: make(peer), world, client }
+    }
+}
+
 /// How late a timer may come beside what the clock jumps: turns take time.
 const LATE: Duration = Duration::from_millis(200);
 
@@ -66,14 +90,33 @@ impl Watched<'_> {
         run: impl FnOnce(&mut dyn Handler, &mut Exchange<'_>) -> Flow,
     ) -> Flow {
         self.before(call, exchange);
+        if self.panics(40) {
+            panic::resume_unwind(Box::new("a fault"));
+        }
         let flow = run(&mut *self.inner, exchange);
         self.after(call, exchange, flow);
         flow
     }
 
+    /// Whether the handler is to panic: in one of so many calls.
+    fn panics(&self, times: u64) -> bool {
+        let client = self.client;
+        let mut world = self.world.borrow_mut();
+        let panics = world.strikes(Fault::Panics, times);
+        if panics {
+            world.note(|| format!("the handler of client {client} panics"));
+            world.wires[client].spoil("its handler panicked");
+        }
+        panics
+    }
+
     fn before(&self, call: Call, exchange: &Exchange<'_>) {
         let client = self.client;
         let mut world = self.world.borrow_mut();
+        world.serves(client);
+        if !matches!(call, Call::Receive | Call::End | Call::Room) {
+            world.begins_anew();
+        }
         let length = exchange.received.len();
         world.note(|| format!("{call:?} of client {client}, {length} bytes"));
         let (sleeps, until_drain) = (world.sleeps, world.sleeps_until_drain);
@@ -119,7 +162,7 @@ impl Watched<'_> {
         if let Some(wrong) = wrong {
             world.fail(|| format!("{call:?} of client {client}, though {wrong}"));
         }
-        let latest = LATE + world.options.longest_jump;
+        let latest = LATE + world.options.longest_jump + world.longest_leap;
         let late = world.now.since(timer);
         if call == Call::Timer && late > latest {
             world.fail(|| format!("the timer of client {client} is late by {late:?}"));
@@ -159,6 +202,11 @@ impl Watched<'_> {
                 seen.has_waited = true;
             }
             _ => {}
+        }
+        if world.strikes(Fault::Meddling, 8) {
+            let last = world.wires.len() - 1;
+            let other = world.draw.between(0..=last);
+            world.post(other);
         }
     }
 }
@@ -203,11 +251,15 @@ impl Handler for Watched<'_> {
             let again = seen.closed.replace(*reason).is_some();
             // After a panic the call that panicked was never left.
             let inside = seen.in_call && *reason != CloseReason::Panicked;
-            if again || inside || !seen.opened {
+            let unopened = !seen.opened && !world.was_called_in_vain(client, *reason);
+            if again || inside || unopened {
                 world
                     .fail(|| format!("client {client} is closed twice, inside a call or unopened"));
             }
             world.look_at_reason(client, *reason);
+        }
+        if self.panics(8) {
+            panic::resume_unwind(Box::new("a fault"));
         }
         self.inner.closed(reason);
     }

@@ -17,6 +17,7 @@ use crate::limits::CloseReason;
 use crate::moment::Moment;
 
 use super::client::{Client, Leaving};
+use super::outgoing::Call;
 
 /// Where a client stands on its way through the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,10 @@ pub(super) enum Standing {
     NotYet,
     InBacklog,
     Accepted,
+    /// The server connects to it, and it has not answered.
+    Called,
+    /// It has, and the loop does not know yet.
+    Established,
     /// Turned away: no place, no descriptor, not registered.
     Refused,
 }
@@ -130,6 +135,8 @@ pub(super) struct Wire {
     /// Bytes of messages that may still be sent; and whether there ever were any.
     pub(super) marks_due: usize,
     pub(super) was_sent_to: bool,
+    /// How the server reaches it, if it does not come by itself.
+    pub(super) call: Option<Call>,
     /// Whether the loop had answers for it after its last turn.
     pub(super) waits_to_send: bool,
 }
@@ -177,6 +184,7 @@ impl Wire {
             id: None,
             marks_due: 0,
             was_sent_to: false,
+            call: None,
             waits_to_send: false,
         }
     }
@@ -195,13 +203,16 @@ impl Wire {
 
     /// Whether the client still does anything.
     pub(super) fn is_active(&self) -> bool {
-        self.ended.is_none() && !self.vanished && self.standing != Standing::NotYet
+        let is_there = !matches!(self.standing, Standing::NotYet | Standing::Called);
+        self.ended.is_none() && !self.vanished && is_there
     }
 
     /// Whether everything is promised to it, if at most `send_buffer` bytes may wait for it.
     pub(super) fn is_well(&self, send_buffer: usize) -> bool {
         let is_in = matches!(self.standing, Standing::InBacklog | Standing::Accepted);
-        self.spoiled.is_none() && is_in && self.client.is_well(send_buffer)
+        // Messages, too, wait for one that reads only afterwards.
+        let room = send_buffer.saturating_sub(self.marks_due);
+        self.spoiled.is_none() && is_in && self.client.is_well(room)
     }
 
     pub(super) fn spoil(&mut self, why: &'static str) {
@@ -230,6 +241,9 @@ impl Wire {
     /// A kernel calls a socket writable when a third of its buffer is free, not when a byte is.
     pub(super) fn is_writable(&self) -> bool {
         let room = self.room_for_answers();
+        if self.standing == Standing::Called {
+            return self.broken.is_some();
+        }
         self.broken.is_some() || (room > 0 && room * 3 >= self.client.buffers.1)
     }
 

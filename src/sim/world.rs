@@ -6,7 +6,8 @@
 //! loop that has lost its way comes to an end.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::kernel::{Ready, Token};
@@ -14,9 +15,12 @@ use crate::moment::{Moment, Patience};
 use crate::stop::{Phase, Stop};
 
 use super::client::Client;
+use super::datagrams::Datagrams;
 use super::failing::Failures;
+use super::fairness::Fairness;
 use super::messages::Messages;
 use super::options::{Options, Trigger};
+use super::scarcity::Reservations;
 use super::wire::{Standing, Wire};
 use super::{Draw, Fault};
 
@@ -52,7 +56,17 @@ pub(super) struct World {
     pub(super) sleeps: u64,
     pub(super) sleeps_until_drain: Option<u64>,
     pub(super) messages: Option<Messages>,
+    pub(super) datagrams: Option<Datagrams>,
+    /// Who is to be called, and the addresses of each who may be.
+    pub(super) to_call: Vec<usize>,
+    pub(super) addresses: BTreeMap<usize, Vec<usize>>,
+    /// Storage that was asked for, if some is refused; and connections that were cut for it.
+    pub(super) reservations: Option<Arc<Reservations>>,
+    pub(super) cut_for_memory: u64,
+    /// How long the machine slept at once, at most.
+    pub(super) longest_leap: Duration,
     pub(super) failures: Failures,
+    pub(super) fairness: Fairness,
     pub(super) failure: Option<String>,
     /// The last things that happened, if they are to be told.
     pub(super) trace: Option<VecDeque<String>>,
@@ -72,6 +86,8 @@ pub(super) enum Action {
     Read(usize),
     OpenWindow(usize),
     Break(usize),
+    Establish(usize),
+    Arrive(usize),
     Post(usize),
 }
 
@@ -115,7 +131,14 @@ impl World {
             sleeps: 0,
             sleeps_until_drain: None,
             messages,
+            datagrams: None,
+            to_call: Vec::new(),
+            addresses: BTreeMap::new(),
+            reservations: None,
+            cut_for_memory: 0,
+            longest_leap: Duration::ZERO,
             failures: Failures::default(),
+            fairness: Fairness::default(),
             failure: None,
             trace: traced.then(VecDeque::new),
             draw: draw.branch(),
@@ -131,6 +154,8 @@ impl World {
             }
         }
         world.plan_messages();
+        world.plan_calls();
+        world.plan_datagrams();
         world
     }
 
@@ -183,6 +208,11 @@ impl World {
             self.note(|| "stop at once".into());
             self.stop.now();
         }
+        if self.options.calm_from == Some(self.calls)
+            && let Some(reservations) = &self.reservations
+        {
+            reservations.end();
+        }
         if self.has(Fault::Races) && self.draw.one_in(2) {
             let passed = self.draw.between(0..=20_000) as u64;
             self.now = self.now + Patience::new(Duration::from_nanos(passed));
@@ -203,6 +233,7 @@ impl World {
                 wire.promised = Some(wire.client.script.owed(wire.said));
             }
         }
+        self.promise_datagrams();
         self.stop.drain();
     }
 
@@ -243,6 +274,8 @@ impl World {
         self.sleeps_in_vain = 0;
         match action {
             Action::Connect(client) => self.connect(client),
+            Action::Establish(client) => self.establish(client),
+            Action::Arrive(number) => self.arrive(number),
             Action::Post(client) => self.post(client),
             Action::Write(client) => self.write(client),
             Action::Read(client) => self.read(client),
@@ -287,7 +320,8 @@ impl World {
     pub(super) fn stream_event(&mut self, client: usize, receive: bool, end: bool) {
         let wire = &self.wires[client];
         let hung_up = wire.is_hung_up();
-        if let Some(token) = wire.token {
+        let is_deaf = wire.call.as_ref().is_some_and(|call| call.is_deaf);
+        if let Some(token) = wire.token.filter(|_| !is_deaf) {
             self.push_event(Ready::Stream { token, receive, end: end || hung_up, hung_up });
         }
     }
@@ -317,9 +351,17 @@ impl World {
 
     /// The loop lets go of a stream.
     pub(super) fn close(&mut self, client: usize, cut: bool) {
+        self.note_gone(client);
         if let Some(token) = self.wires[client].token {
             self.slots[token.slot as usize] = None;
-            if self.strikes(Fault::StaleEvents, 2) {
+            // The next attempt to connect is registered as this one was. A kernel forgets the events
+            // of what is closed, and this one's batch is over, or had no other.
+            let standing = self.wires[client].standing;
+            let is_attempt = matches!(standing, Standing::Called | Standing::Established);
+            if is_attempt {
+                let is_of = |event: &Ready| matches!(event, Ready::Stream { token: it, .. } if *it == token);
+                self.events.retain(|(_, event)| !is_of(event));
+            } else if self.strikes(Fault::StaleEvents, 2) {
                 let late = [0, 0, 10, 1_000, 100_000][self.draw.between(0..=4)];
                 let at = self.now + Patience::new(Duration::from_micros(late));
                 let stale = Ready::Stream { token, receive: true, end: true, hung_up: true };

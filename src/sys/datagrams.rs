@@ -87,7 +87,8 @@ impl Envelope {
         self.truncated
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
+    /// As the kernel would have written it.
     pub(crate) fn write(&mut self, from: SocketAddr, length: usize, truncated: bool) {
         let from = socket2::SockAddr::from(from);
         (self.from_length, self.length, self.truncated) = (from.len(), length, truncated);
