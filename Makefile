@@ -199,6 +199,19 @@ cost: programs
 		$(BENCH) --bench instructions -- --file $(BARE)/instructions.txt --write
 	$(BENCH) --bench instructions -- --file $(BARE)/instructions.txt --cost
 
+## bench-cost  the same in server CPU, on a quiet machine: at most half a percent
+.PHONY: bench-cost
+bench-cost: BARE := $(TARGET)/bare
+bench-cost:
+	bare=$$(RUSTFLAGS="--cfg evmux_bare" CARGO_TARGET_DIR=$(BARE) $(BENCH) --bench peers --no-run \
+		--message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p') && \
+	EVMUX_BARE=$$bare $(BENCH) --bench peers -- --scenario counting --rounds 41
+
+## bench-fairness  fifty who ping, without and with one who never stops, under each model
+.PHONY: bench-fairness
+bench-fairness:
+	$(BENCH) --bench fairness
+
 ## ci          everything that must hold before a change goes in, each part with its seconds
 .PHONY: ci
 ci:

@@ -12,7 +12,8 @@
 //!
 //! Options: `--scenario NAME` (a part of the name; repeated by commas), `--rounds N`,
 //! `--seconds S` a measurement, `--quick`. With `EVMUX=PATH`, the program `evmux serve` is one of
-//! the servers. Without `--bench` (so when tests are run) everything is only tried.
+//! the servers; with `EVMUX_BARE=PATH`, which is this bench built with `--cfg evmux_bare`, its evmux
+//! is, that counts nothing. Without `--bench` (so when tests are run) everything is only tried.
 
 use std::env;
 use std::net::UdpSocket;
@@ -46,6 +47,9 @@ enum Traffic {
     Upper { connections: usize, size: usize },
     /// Connect, one message, close; so many at a time.
     Connect { at_once: usize, size: usize },
+    /// The same, and another process wants all of the server's CPU. Otherwise the rate is that of
+    /// the load: who answers sooner sleeps more often, and waking costs the load its time.
+    ConnectBesideRival { at_once: usize, size: usize },
     /// Datagrams: so many are sent, then all their answers awaited.
     Datagrams { burst: usize, size: usize },
 }
@@ -53,6 +57,17 @@ enum Traffic {
 const STREAMS: &[&str] = &["raw epoll", "evmux epoll", "tokio", PROGRAM];
 /// `evmux serve`, where it is given.
 const PROGRAM: &str = "evmux serve";
+/// An evmux that counts nothing and cannot be traced, where it is given.
+const BARE: &str = "evmux bare";
+
+/// The variable by which a server is given that is not in this program.
+fn given_by(server: &str) -> Option<&'static str> {
+    match server {
+        PROGRAM => Some("EVMUX"),
+        BARE => Some("EVMUX_BARE"),
+        _ => None,
+    }
+}
 
 const SCENARIOS: &[Scenario] = &[
     echo("64 B, 1 connection", 1, 64),
@@ -74,6 +89,16 @@ const SCENARIOS: &[Scenario] = &[
         name: "connect, 64 B, close",
         traffic: Traffic::Connect { at_once: 50, size: 64 },
         servers: STREAMS,
+    },
+    Scenario {
+        name: "connect beside a rival for the CPU",
+        traffic: Traffic::ConnectBesideRival { at_once: 50, size: 64 },
+        servers: STREAMS,
+    },
+    Scenario {
+        name: "counting, 64 B, 100 connections",
+        traffic: Traffic::Echo { connections: 100, size: 64 },
+        servers: &[BARE, "evmux epoll"],
     },
     Scenario {
         name: "poll, 64 B, 100 connections",
@@ -146,9 +171,11 @@ fn is_asked_for(options: &Options, scenario: &Scenario) -> bool {
 }
 
 fn compare(scenario: &Scenario, effort: &Effort) {
-    let given = env::var_os("EVMUX").is_some();
-    let servers: Vec<_> =
-        scenario.servers.iter().filter(|name| given || **name != PROGRAM).collect();
+    let is_given = |name: &&&str| given_by(name).is_none_or(|name| env::var_os(name).is_some());
+    let servers: Vec<_> = scenario.servers.iter().filter(is_given).collect();
+    if servers.first() != scenario.servers.first().as_ref() {
+        return;
+    }
     let mut cells: Vec<Vec<Cell>> = servers.iter().map(|_| Vec::new()).collect();
     for round in 0..effort.rounds {
         for place in 0..servers.len() {
@@ -169,10 +196,15 @@ fn compare(scenario: &Scenario, effort: &Effort) {
 
 fn measure(name: &str, traffic: Traffic, effort: &Effort) -> Cell {
     let upper = matches!(traffic, Traffic::Upper { .. });
-    let server = if name == PROGRAM {
-        program(upper)
-    } else {
-        Server::start(&[name, if upper { "upper" } else { "echo" }])
+    let service = if upper { "upper" } else { "echo" };
+    let server = match name {
+        PROGRAM => program(service),
+        BARE => {
+            let mut command = Command::new(env::var_os("EVMUX_BARE").unwrap());
+            command.args(["--serve", "evmux epoll", service]);
+            Server::start_command(command)
+        }
+        _ => Server::start(&[name, service]),
     };
     let address = server.address();
     let (connections, request, answer, requests) = match traffic {
@@ -185,6 +217,13 @@ fn measure(name: &str, traffic: Traffic, effort: &Effort) -> Cell {
         }
         Traffic::Connect { at_once, size } => {
             let request = text(size);
+            return time(&server, effort, |end| {
+                load::connect_until(address, at_once, &request, end)
+            });
+        }
+        Traffic::ConnectBesideRival { at_once, size } => {
+            let request = text(size);
+            let _rival = Server::start(&["rival", ""]);
             return time(&server, effort, |end| {
                 load::connect_until(address, at_once, &request, end)
             });
@@ -212,9 +251,8 @@ fn text(size: usize) -> Vec<u8> {
         .collect()
 }
 
-fn program(upper: bool) -> Server {
+fn program(service: &str) -> Server {
     let mut command = Command::new(env::var_os("EVMUX").unwrap());
-    let service = if upper { "upper" } else { "echo" };
     command.args(["serve", "--listen", "0.0.0.0:0", "--idle-timeout", "60s", "--service", service]);
     command.env("RUST_LOG", "error");
     Server::start_command(command)

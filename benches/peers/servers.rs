@@ -30,6 +30,7 @@ pub(crate) fn serve(name: &str, upper: bool) {
         ("tokio", false) => tokio_streams(|_| {}),
         ("tokio", true) => tokio_streams(<[u8]>::make_ascii_uppercase),
         ("evmux udp", _) => evmux_udp(),
+        ("rival", _) => rival(),
         _ => {
             let model = name.strip_prefix("evmux ").and_then(|name| name.parse().ok());
             let model = model.unwrap_or_else(|| panic!("there is no server {name}"));
@@ -58,6 +59,14 @@ fn evmux_udp() {
         .unwrap();
     say_port(server.local_addresses()[0].socket_addr().unwrap());
     server.run().unwrap();
+}
+
+/// Serves nobody, and takes as much of the CPU as it is given.
+fn rival() {
+    say_port(std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    loop {
+        std::hint::spin_loop();
+    }
 }
 
 /// A listener as evmux makes one, except for keep-alive.
