@@ -32,7 +32,7 @@ test-peers: python programs
 	EVMUX=$(TARGET)/release/evmux $(PEERS)
 
 # Those that need nothing but python3.
-PURE = $(filter-out test_programs test_monitors test_report test_load_programs,$(basename $(notdir $(wildcard tests/peers/test_*.py))))
+PURE = $(filter-out test_programs test_monitors test_report test_pictures test_load_programs,$(basename $(notdir $(wildcard tests/peers/test_*.py))))
 
 PEERS = $(PYTHON) -B -W error::ResourceWarning -m unittest discover -s tests/peers -t tests/peers
 
@@ -119,6 +119,12 @@ compare:
 study: python
 	$(CARGO) build --example slides_poll
 	$(CARGO) test --test study
+
+## study-pictures  make the pictures of docs/study again, from real runs; some minutes, and a browser
+.PHONY: study-pictures
+study-pictures: python programs
+	$(CARGO) build --release --example slides_poll
+	STUDY_PICTURES=$(abspath docs/study) $(CARGO) test --release --test study -- --test-threads=1
 
 ## fmt         bring the code into form
 .PHONY: fmt

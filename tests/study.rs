@@ -5,7 +5,12 @@
 //! `evmux` in its PATH and a free port in PORT, and a block `text study`. Each line of that must be
 //! found in the output, in this order; `…` stands for what differs from run to run. The functions
 //! that a chapter names beside a link to their file must be there.
+//!
+//! The pictures of a chapter are made by its block `sh picture`, in the same directory after those
+//! commands. So are they here, to see that they can be made; `make study-pictures` keeps them.
+//! What takes a browser is a block `sh page`, which is run there only.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
@@ -19,8 +24,14 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// Far more than any chapter takes.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// Far more than any chapter takes, with the measurements of some pictures.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Where to keep the pictures, for who wants to.
+const KEPT: &str = "STUDY_PICTURES";
+
+/// A picture that is drawn, and one of a page: many are seen over a slow line.
+const LARGEST: &[(&str, u64)] = &[("svg", 60_000), ("png", 80_000)];
 
 macro_rules! chapters {
     ($($name:ident $file:literal)*) => {
@@ -65,13 +76,48 @@ fn every_chapter_is_run_and_in_the_table_of_contents() {
     }
 }
 
+#[test]
+fn every_picture_is_shown() {
+    let shown: BTreeSet<_> = CHAPTERS
+        .iter()
+        .flat_map(|file| pictures(&fs::read_to_string(guide().join(file)).unwrap()))
+        .collect();
+    let found: BTreeSet<_> = fs::read_dir(guide())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| LARGEST.iter().any(|(kind, _)| name.ends_with(kind)))
+        .collect();
+    assert_eq!(found, shown);
+}
+
+#[test]
+fn every_chapter_shows_a_picture_and_tells_it_to_who_cannot_see_it() {
+    for file in CHAPTERS {
+        let text = fs::read_to_string(guide().join(file)).unwrap();
+        assert!(!pictures(&text).is_empty(), "{file} has no picture");
+        for part in text.split("![").skip(1) {
+            let (told, rest) = part.split_once("](").unwrap_or_default();
+            let (name, rest) = rest.split_once(")\n\n").unwrap_or_default();
+            assert!(told.len() > 60, "{file}: too little is told of a picture: {told:?}");
+            let size = fs::metadata(guide().join(name)).map(|picture| picture.len());
+            let size = size.unwrap_or_else(|why| panic!("{file}: {name}: {why}"));
+            let kind = LARGEST.iter().find(|(kind, _)| name.ends_with(kind));
+            let (_, largest) = kind.unwrap_or_else(|| panic!("{file}: what is {name}?"));
+            assert!(size <= *largest, "{name} has {size} bytes");
+            // What one sees in it, which is a paragraph and no block.
+            let caption = rest.split("\n\n").next().unwrap_or_default();
+            assert!(caption.len() > 60 && !caption.starts_with('`'), "{file}: {name}: {caption:?}");
+        }
+    }
+}
+
 #[track_caller]
 fn chapter(file: &str) {
     let text = fs::read_to_string(guide().join(file)).unwrap();
     let heading = text.lines().next().unwrap_or_default();
     assert!(heading.starts_with("# ") && heading.ends_with('?'), "{heading:?} is no question");
     look_up_the_source(&text);
-    let output = run(file, &block(&text, "sh study"));
+    let output = run(file, &text);
     let mut lines = output.lines();
     for expected in block(&text, "text study").lines() {
         let seen = lines.by_ref().any(|line| has(line, expected));
@@ -82,12 +128,37 @@ fn chapter(file: &str) {
 /// The text between the fences, which there must be one of.
 #[track_caller]
 fn block(text: &str, kind: &str) -> String {
-    let fence = format!("```{kind}\n");
-    let mut parts = text.split(&fence).skip(1);
-    let (Some(part), None) = (parts.next(), parts.next()) else {
+    let mut parts = blocks(text, kind);
+    let (Some(part), None) = (parts.pop(), parts.pop()) else {
         panic!("not one block of {kind}");
     };
-    part.split("```").next().unwrap_or_default().to_owned()
+    part
+}
+
+fn blocks(text: &str, kind: &str) -> Vec<String> {
+    let fence = format!("```{kind}\n");
+    let parts = text.split(&fence).skip(1);
+    parts.map(|part| part.split("```").next().unwrap_or_default().to_owned()).collect()
+}
+
+/// The names of those that a chapter shows.
+fn pictures(text: &str) -> Vec<String> {
+    let parts = text.split("![").skip(1).filter_map(|part| part.split_once("]("));
+    parts.filter_map(|(_, rest)| Some(rest.split_once(')')?.0.to_owned())).collect()
+}
+
+/// What bash is to run: the commands of a chapter, then those that make its pictures.
+#[track_caller]
+fn script(text: &str, are_kept: bool) -> String {
+    let mut script = format!("exec 2>&1\n{}", block(text, "sh study"));
+    if are_kept {
+        script.push_str(&blocks(text, "sh page").concat());
+    } else {
+        // Whether a comparison can be drawn is seen of a short one, too.
+        script.push_str("export EVMUX_QUICK=1 EVMUX_DURATION=20ms EVMUX_MODELS=threads,epoll\n");
+    }
+    script.push_str(&blocks(text, "sh picture").concat());
+    script
 }
 
 /// Whether the pieces of `expected` are in `line`, in this order. Columns may be wider there.
@@ -125,13 +196,16 @@ fn look_up_the_source(text: &str) {
     assert!(links > 0, "no source is named");
 }
 
-/// What the script prints. It fails when the script does.
+/// What the commands of a chapter print. It fails when one of them does, or makes no picture.
 #[track_caller]
-fn run(file: &str, script: &str) -> String {
+fn run(file: &str, text: &str) -> String {
+    let kept = std::env::var_os(KEPT).map(PathBuf::from);
     let directory =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("study-{}-{file}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
-    fs::copy(guide().join("clients.py"), directory.join("clients.py")).unwrap();
+    for tool in ["clients.py", "timeline.py", "drawing.py", "chart.py", "page.py"] {
+        fs::copy(guide().join(tool), directory.join(tool)).unwrap();
+    }
     let binary = Path::new(env!("CARGO_BIN_EXE_evmux")).parent().unwrap();
     // The examples are built with the tests, unless these are run alone: `make study` builds them.
     let mut path = OsString::from(binary);
@@ -143,10 +217,13 @@ fn run(file: &str, script: &str) -> String {
 
     let mut command = Command::new("bash");
     command
-        .args(["-euc", &format!("exec 2>&1\n{script}")])
+        .args(["-euc", &script(text, kept.is_some())])
         .current_dir(&directory)
         .env("PATH", path)
         .env("PORT", port.to_string())
+        // What drives a browser.
+        .env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         // So that a server whose script failed can be found.
@@ -175,6 +252,15 @@ fn run(file: &str, script: &str) -> String {
     let _ = kill_process_group(group, Signal::KILL);
     let output = output.or_else(|_| receiver.recv()).expect("what it printed");
     assert!(status.success(), "{file}: {status}\n{output}");
+    for name in pictures(text) {
+        let made = directory.join(&name);
+        match &kept {
+            Some(folder) => drop(fs::copy(&made, folder.join(&name)).expect(&name)),
+            // Of a page there is one only where there is a browser.
+            None if name.ends_with(".png") => {}
+            None => assert!(made.metadata().is_ok_and(|it| it.len() > 0), "{file} makes no {name}"),
+        }
+    }
     let _ = fs::remove_dir_all(&directory);
     output
 }

@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 PORT, BEHAVIOUR, COMMAND = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
@@ -65,6 +64,34 @@ def beside():
     silent.close()
 
 
+def hundred():
+    """Two read slowly what they get back, and 98 others ask ten times beside them."""
+    slow, others = [connect() for _ in range(2)], [connect() for _ in range(98)]
+    for client in slow:
+        # The kernel is to keep little for them.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        client.setblocking(False)
+    block, answered, began = bytes(1 << 16), 0, time.monotonic()
+    for question in range(1, 11):
+        for client in others:
+            client.sendall(b"word")
+        for client in others:
+            answered += client.recv(100) == b"word"
+        for client in slow:
+            while select.select([], [client], [], 0)[1]:
+                client.send(block)
+            select.select([client], [], [], 60)
+            client.recv(1 << 14)
+        # To be slow is what they are there for: there is nothing that tells when to go on.
+        time.sleep(max(0, began + 0.3 * question - time.monotonic()))
+    say("answers to the 98 others:", answered)
+    for client in slow:
+        client.setblocking(True)
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(1 << 20):
+            pass
+
+
 def idle():
     """Fifty that say nothing, each with a begun line."""
     clients = [connect() for _ in range(50)]
@@ -113,15 +140,15 @@ def last():
 
 
 def finish():
-    """One sends 8 MiB and its end, while it reads what comes back, to the end."""
+    """One sends 8 MiB and its end, and reads what comes back, to the end, half a second later."""
     client, received = connect(), 0
-
-    def send():
-        client.sendall(bytes(LONG // 4))
-        client.shutdown(socket.SHUT_WR)
-        say("client: has sent its end")
-
-    threading.Thread(target=send).start()
+    # The kernel is to keep little for it.
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    client.sendall(bytes(LONG // 4))
+    client.shutdown(socket.SHUT_WR)
+    say("client: has sent its end")
+    # The server is to find the end before anybody reads, and nothing tells when it has.
+    time.sleep(0.5)
     while block := client.recv(1 << 12):
         received += len(block)
     say("bytes back before the server's end:", received)
@@ -201,6 +228,7 @@ def jobs():
 {
     "queue": queue,
     "beside": beside,
+    "hundred": hundred,
     "idle": idle,
     "late": late,
     "last": last,

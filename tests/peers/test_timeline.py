@@ -1,4 +1,4 @@
-"""What docs/study/timeline.py draws of fresh traces."""
+"""What docs/study/timeline.py draws: of fresh traces, and what is kept there."""
 
 import json
 import pathlib
@@ -149,6 +149,17 @@ class Timelines(UnderEachModel):
             self.assertEqual((drawn.returncode, drawn.stderr), (0, ""))
             self.assertEqual(lost(drawn.stdout), [])
             self.assertNotIn("<script", drawn.stdout)
+
+
+class Kept(unittest.TestCase):
+    def test_no_text_of_a_timeline_of_the_study_is_cut_or_covered(self):
+        pictures = {path.name: path.read_text() for path in STUDY.glob("*.svg")}
+        # Those of the report's charts are looked at in Chromium, which knows their letters.
+        timelines = {name: text for name, text in pictures.items() if "<title>service " in text}
+        self.assertGreater(len(timelines), 5)
+        for name, text in timelines.items():
+            with self.subTest(name=name):
+                self.assertEqual(lost(text), [])
 
 
 if __name__ == "__main__":
