@@ -1,5 +1,6 @@
 """What docs/study/timeline.py draws: of fresh traces, and what is kept there."""
 
+import contextlib
 import json
 import pathlib
 import re
@@ -72,11 +73,13 @@ class Timelines(UnderEachModel):
             path = f"{folder}/trace.json"
 
             def claim(server):
-                for _ in range(12):
-                    with server.connect() as connection:
-                        connection.sendall(b"x" * 100_000)
-                        connection.shutdown(1)
-                        self.assertEqual(len(receive_all(connection)), 100_000)
+                with contextlib.ExitStack() as open_ones:
+                    # All at once, so that a model with a thread for each has twelve.
+                    clients = [open_ones.enter_context(server.connect()) for _ in range(12)]
+                    for client in clients:
+                        client.sendall(b"x" * 100_000)
+                        client.shutdown(1)
+                        self.assertEqual(len(receive_all(client)), 100_000)
                 server.terminate()
                 server.wait()
                 named = tracks(path)
