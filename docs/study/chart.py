@@ -12,8 +12,13 @@ import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 WIDTH, TITLE, ROW = 480, 26, 22
-# The width of a letter of the report, at most.
-LETTER = 8
+# The width of a letter, at most, of the size that can be read on a phone.
+LETTER = 9.3
+STYLE = """
+svg { font-family: system-ui, sans-serif; }
+@media (max-width: 400px) { svg text { font-size: 15px; } }
+svg .title { font-size: 13px; font-weight: 600; }
+"""
 
 
 class Report(HTMLParser):
@@ -62,10 +67,10 @@ def picture(report, figure):
     legend, x, y = [], 8, height + ROW / 2
     for item in figure.iterfind("ul/li"):
         name = "".join(item.itertext())
-        width = 28 + LETTER * len(name) + 12
+        width = 28 + LETTER * len(name) + 8
         if x > 8 and x + width > WIDTH:
             x, y = 8, y + ROW
-        group = ET.Element("g", {"class": item.get("class")}, transform=f"translate({x} {y - 6})")
+        group = ET.Element("g", {"class": item.get("class")}, transform=f"translate({x:g} {y - 6:g})")
         ET.SubElement(group, "polyline", points="0,6 22,6")
         group.append(item.find("svg/path"))
         ET.SubElement(group, "text", x="28", y="10").text = name
@@ -83,10 +88,9 @@ def picture(report, figure):
             svg.remove(element)
             element.attrib.clear()
             whole.append(element)
-    font = "svg { font-family: system-ui, sans-serif; }"
-    ET.SubElement(whole, "style").text = report.style + font
+    ET.SubElement(whole, "style").text = report.style + STYLE
     ET.SubElement(whole, "rect", box, fill="var(--paper)")
-    ET.SubElement(whole, "text", {"x": "8", "y": "-9", "font-weight": "600"}).text = title
+    ET.SubElement(whole, "text", {"x": "8", "y": "-9", "class": "title"}).text = title
     whole.extend(list(svg) + legend)
     return whole
 
