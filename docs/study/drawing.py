@@ -73,6 +73,7 @@ text { font: %dpx system-ui, sans-serif; fill: var(--ink); dominant-baseline: ce
 .bar { fill: var(--c); fill-opacity: .2; stroke: var(--c); stroke-width: .8; }
 .wait.bar, .idle.bar { fill-opacity: .06; }
 .dense, .mark { fill: var(--c); }
+.turn.dense { fill-opacity: .4; } .wait.dense { fill-opacity: .1; }
 .thin { stroke: var(--c); stroke-opacity: .35; fill: none; } .moved.thin { stroke-opacity: 1; }
 .curve { stroke: var(--c); stroke-width: 1.5; fill: none; }
 .area { fill: var(--c); fill-opacity: .2; }
@@ -143,7 +144,8 @@ class Picture:
         for style, shape in bars.items():
             self.path(f"{style} bar", shape)
         filled = defaultdict(int)
-        for style, shares in columns.items():
+        # What a thread did stands at the bottom, that it waited above it.
+        for style, shares in sorted(columns.items(), key=lambda column: column[0] == "wait"):
             self.path(f"{style} dense", self.dense(shares, filled, high))
         for x, to, candidates in texts:
             self.text((x + to) / 2, self.y + high / 2, candidates, to - x - 6, anchor="middle")
@@ -166,14 +168,13 @@ class Picture:
 
     def moved(self, times, high=TICK):
         """A tick each time that a connection has received or sent."""
-        shape, last = "", -WIDTH
+        runs = []
         for x in sorted(map(self.place, times)):
-            if LEFT < x < RIGHT and x - last > 1:
-                shape += f"M{digits(x - 0.7)} {self.y + high / 2}h1.4"
-                last = x
-        if shape:
+            if LEFT < x < RIGHT:
+                join(runs, x - 0.7, x + 0.7)
+        if runs:
             self.used[MOVED.style] = MOVED
-            self.path("moved thin", shape, {"stroke-width": digits(high)})
+            self.strokes(MOVED.style, runs, self.y + high / 2, high)
         self.y += high
 
     def marks(self, marks, kinds):
@@ -196,6 +197,10 @@ class Picture:
             self.path(f"{kind.style} mark", "".join(f"M{digits(x)} {y}{kind.shape}" for x in own))
         self.y += STRIP * len(strips)
 
+    def strokes(self, style, runs, y, high):
+        shape = "".join(f"M{digits(x)} {y}h{digits(to - x)}" for x, to in runs)
+        self.path(f"{style} thin", shape, {"stroke-width": digits(high)})
+
     def lines(self, tracks, kinds, what):
         """A line for each of many tracks, for their outermost slices."""
         if not tracks:
@@ -210,18 +215,9 @@ class Picture:
                 x, to = max(self.place(slice.begin), LEFT), min(self.place(slice.end), RIGHT)
                 if to < LEFT or x > RIGHT:
                     continue
-                style = self.kind(kinds, slice.name).style
-                # What goes on within a pixel is not to be told apart.
-                runs = shapes[style]
-                if runs and x - runs[-1][1] < 1:
-                    runs[-1][1] = max(to, runs[-1][1])
-                else:
-                    runs.append([x, max(to, x + 0.5)])
+                join(shapes[self.kind(kinds, slice.name).style], x, max(to, x + 0.5))
             for style, runs in shapes.items():
-                shape = "".join(
-                    f"M{digits(x)} {self.y + pitch / 2}h{digits(to - x)}" for x, to in runs
-                )
-                self.path(f"{style} thin", shape, {"stroke-width": digits(pitch * 0.8)})
+                self.strokes(style, runs, self.y + pitch / 2, pitch * 0.8)
             self.moved(track.moved, pitch)
         self.y += GAP
 
@@ -346,6 +342,14 @@ def nested(slices):
         levels[len(ends)].append(slice)
         ends.append(slice.end)
     return levels
+
+
+def join(runs, x, to):
+    """Adds a stroke. What is within a pixel of the last one is not to be told apart from it."""
+    if runs and x - runs[-1][1] < 1:
+        runs[-1][1] = max(to, runs[-1][1])
+    else:
+        runs.append([x, to])
 
 
 def are_apart(some, others):
