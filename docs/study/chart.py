@@ -70,7 +70,8 @@ def picture(report, figure):
         width = 28 + LETTER * len(name) + 8
         if x > 8 and x + width > WIDTH:
             x, y = 8, y + ROW
-        group = ET.Element("g", {"class": item.get("class")}, transform=f"translate({x:g} {y - 6:g})")
+        group = ET.Element("g", {"class": item.get("class")})
+        group.set("transform", f"translate({x:g} {y - 6:g})")
         ET.SubElement(group, "polyline", points="0,6 22,6")
         group.append(item.find("svg/path"))
         ET.SubElement(group, "text", x="28", y="10").text = name

@@ -4,7 +4,8 @@
     clients.py PORT BEHAVIOUR [COMMAND...]
 
 What they see is printed in the order in which it happens. COMMAND is run when they are all there,
-by the behaviours `idle` and `late`.
+by the behaviours `idle` and `late`; for `last` and `upload` it is the number of the server's
+process.
 """
 
 import os
@@ -130,13 +131,18 @@ def last():
     client, server = connect(), int(COMMAND[0])
     client.sendall(b"first")
     say("first question:", client.recv(100).decode())
-    os.kill(server, signal.SIGSTOP)
-    while " T " not in open(f"/proc/{server}/stat").read():
-        time.sleep(0.01)
+    stop(server)
     client.sendall(b"last")
     client.shutdown(socket.SHUT_WR)
     os.kill(server, signal.SIGCONT)
     say("last question:", client.recv(100).decode() or "no answer")
+
+
+def stop(server):
+    """It does nothing until it is told to go on."""
+    os.kill(server, signal.SIGSTOP)
+    while " T " not in open(f"/proc/{server}/stat").read():
+        time.sleep(0.01)
 
 
 def finish():
@@ -155,9 +161,16 @@ def finish():
 
 
 def upload():
-    """One sends 32 MiB and its end."""
-    client = connect()
-    client.sendall(bytes(LONG))
+    """One sends 32 MiB and its end. The server, a process whose number is COMMAND, is stopped until
+    as much of it waits as the kernel takes: there is always more to receive."""
+    client, server, sent, block = connect(), int(COMMAND[0]), 0, bytes(1 << 16)
+    stop(server)
+    client.setblocking(False)
+    while select.select([], [client], [], 0.1)[1]:
+        sent += client.send(block)
+    os.kill(server, signal.SIGCONT)
+    client.setblocking(True)
+    client.sendall(bytes(LONG - sent))
     client.shutdown(socket.SHUT_WR)
     client.recv(1)
     say("sent:", LONG)
