@@ -131,7 +131,7 @@ fn figures(outcome: &Outcome, before: &Usage, begin: &Usage, end: &Usage) -> Ser
         switches_per_message: end.switches_since(begin).and_then(|count| each(count as f64)),
         resident_bytes: end.resident,
         resident_before_bytes: before.resident,
-        threads: Some(end.thread_count() as u64),
+        threads: Some(end.thread_count()),
         calls_per_message: None,
     }
 }

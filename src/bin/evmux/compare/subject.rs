@@ -262,7 +262,9 @@ impl Drop for Served {
 pub(crate) struct Usage {
     /// Of all its threads, those that are gone included; in steps of a hundredth of a second.
     ticks: Option<Duration>,
-    /// Of the threads that live, with their numbers, to the nanosecond.
+    /// How many threads live.
+    thread_count: u64,
+    /// Of each of them, with their numbers, to the nanosecond; of none when they are too many.
     threads: Vec<(u64, Duration)>,
     switches: Option<u64>,
     pub(crate) resident: Option<u64>,
@@ -271,6 +273,7 @@ pub(crate) struct Usage {
 impl Usage {
     /// Of another process of the same server.
     fn add(&mut self, other: Self) {
+        self.thread_count += other.thread_count;
         self.ticks = self.ticks.zip(other.ticks).map(|(one, other)| one + other);
         self.threads.extend(other.threads);
         self.threads.sort_unstable();
@@ -285,6 +288,10 @@ impl Usage {
         };
         let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
         usage.resident = field(&status, "VmRSS:").map(|kib| kib * 1024);
+        usage.thread_count = field(&status, "Threads:").unwrap_or(0);
+        if usage.thread_count > Self::READ_EACH {
+            return usage;
+        }
         let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
         let mut switches = 0;
         for task in tasks {
@@ -303,15 +310,21 @@ impl Usage {
         usage
     }
 
-    pub(crate) fn thread_count(&self) -> usize {
-        self.threads.len()
+    /// More threads than this are not read one by one: each is two files, the generator stands
+    /// still meanwhile, and a thousand of them would be tens of milliseconds that the last replies
+    /// of a measurement seem to have taken.
+    const READ_EACH: u64 = 64;
+
+    pub(crate) fn thread_count(&self) -> u64 {
+        self.thread_count
     }
 
-    /// Processor time since `before`: to the nanosecond when no thread has come or gone.
+    /// Processor time since `before`: to the nanosecond when no thread has come or gone, and they
+    /// are few.
     pub(crate) fn processor_since(&self, before: &Self) -> Option<Duration> {
         let numbers = |usage: &Self| usage.threads.iter().map(|(number, _)| *number).collect();
         let (now, then): (Vec<u64>, Vec<u64>) = (numbers(self), numbers(before));
-        if now == then && !now.is_empty() {
+        if now == then && now.len() as u64 == self.thread_count && !now.is_empty() {
             let sum = |usage: &Self| usage.threads.iter().map(|(_, ran)| *ran).sum::<Duration>();
             return Some(sum(self).saturating_sub(sum(before)));
         }
@@ -319,10 +332,14 @@ impl Usage {
     }
 
     /// Context switches since `before`; not known when threads have come or gone, and taken their
-    /// count with them.
+    /// count with them, nor when they are many.
     pub(crate) fn switches_since(&self, before: &Self) -> Option<u64> {
         let same = self.threads.iter().map(|t| t.0).eq(before.threads.iter().map(|t| t.0));
-        if same { self.switches?.checked_sub(before.switches?) } else { None }
+        if same && self.threads.len() as u64 == self.thread_count {
+            self.switches?.checked_sub(before.switches?)
+        } else {
+            None
+        }
     }
 }
 
