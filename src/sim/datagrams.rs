@@ -128,6 +128,8 @@ impl World {
                 // Answers that are too long take a while to make.
                 *first %= if draw.one_in(8) { 15 } else { 14 };
             }
+            // Some come when the flood is over.
+            let span = if draw.one_in(8) { 3_000_000 } else { span };
             let after = Duration::from_micros(draw.between(0..=span) as u64);
             self.plan(after, Action::Arrive(number));
             datagrams.mail.push(Mail {
