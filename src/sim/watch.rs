@@ -258,9 +258,9 @@ impl Handler for Watched<'_> {
             }
             world.look_at_reason(client, *reason);
         }
+        self.inner.closed(reason);
         if self.panics(8) {
             panic::resume_unwind(Box::new("a fault"));
         }
-        self.inner.closed(reason);
     }
 }
