@@ -66,7 +66,7 @@ fn polite() -> Script {
 
 /// Four clients: one in lock-step, one that pours and reads slowly, one that is refused, one that
 /// vanishes; and a limit that lets three of them in.
-fn scenario(trigger: Trigger) -> Simulation<impl evmux::Service> {
+fn scenario(trigger: Trigger) -> Simulation<impl evmux::Service + Clone> {
     let many = (0..6).fold(hello(), |script, _| script.says(b"abcdefgh\n", b"abcdefgh\n"));
     let long = hello().says(b"ok\n", b"ok\n").says(b"0123456789abcdef", b"").server_closes();
     let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));

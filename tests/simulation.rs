@@ -57,7 +57,7 @@ in_many_worlds! {
 }
 
 #[track_caller]
-fn many<S: Service + 'static>(
+fn many<S: Service + Clone + 'static>(
     service: S,
     script: impl FnMut(&mut Draw) -> Script,
     trigger: Trigger,

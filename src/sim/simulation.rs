@@ -76,9 +76,9 @@ pub fn check<S: Service>(
 /// assert!(b"onetwo".starts_with(report.answers(1)));
 /// ```
 pub struct Simulation<S> {
-    service: Rc<S>,
-    /// Makes the handlers of those who are called.
-    maker: Option<Maker>,
+    service: S,
+    /// What makes the handlers of those who are called.
+    maker: Option<fn(&S) -> Maker>,
     seed: u64,
     fixed: Fixed,
     clients: Vec<Client>,
@@ -88,14 +88,16 @@ pub struct Simulation<S> {
 /// Makes a handler for somebody that the server calls.
 type Maker = Rc<dyn Fn(&Peer) -> Box<dyn Handler>>;
 
-impl<S: Service + 'static> Simulation<S> {
+impl<S: Service + Clone + 'static> Simulation<S> {
     /// In some of the worlds the server calls some of the clients, instead of they it, as
     /// [`Local::connect`](crate::Local::connect) has it: some answer late or at their second address
     /// only, and some not at all. Their handlers come from the same service.
     #[must_use]
     pub fn outgoing(mut self) -> Self {
-        let service = Rc::clone(&self.service);
-        self.maker = Some(Rc::new(move |peer| Box::new(service.handler(peer))));
+        self.maker = Some(|service| {
+            let service = service.clone();
+            Rc::new(move |peer| Box::new(service.handler(peer)))
+        });
         self.fixed.outgoing = true;
         self
     }
@@ -105,7 +107,7 @@ impl<S: Service> Simulation<S> {
     /// Of a service, with seed 0, and as yet without a client.
     pub fn new(service: S) -> Self {
         Self {
-            service: Rc::new(service),
+            service,
             maker: None,
             seed: 0,
             fixed: Fixed::default(),
@@ -376,6 +378,7 @@ impl<S: Service> Simulation<S> {
         world.reservations = reservations;
         let world = Rc::new(RefCell::new(world));
         let make = |peer: &Peer| Box::new(self.service.handler(peer)) as Box<dyn Handler + '_>;
+        let maker = self.maker.map(|maker| maker(&self.service));
         let totals = Totals::new();
         let front = Front {
             mailbox: None,
@@ -390,8 +393,8 @@ impl<S: Service> Simulation<S> {
             origin: Instant::now(),
         };
         let driven = panic::catch_unwind(AssertUnwindSafe(|| match options.trigger {
-            Trigger::Edge => drive::<true>(&front, self.maker.as_ref(), &world),
-            Trigger::Level => drive::<false>(&front, self.maker.as_ref(), &world),
+            Trigger::Edge => drive::<true>(&front, maker.as_ref(), &world),
+            Trigger::Level => drive::<false>(&front, maker.as_ref(), &world),
         }));
         let mut world = world.borrow_mut();
         if let Err(payload) = driven {
