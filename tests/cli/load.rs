@@ -231,6 +231,14 @@ fn results_go_to_the_files_that_were_named() {
     let log = fs::read(log.path()).unwrap();
     let sums = evmux::load::logs::sums([log.as_slice()]).unwrap();
     assert_eq!(sums["service"].len(), 300);
+    // What is asked for but is of another command is named.
+    let ended = run(evmux(&["report", json.path()]));
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(
+        ended.stderr.contains("evmux-load") && ended.stderr.contains("--hlog"),
+        "{}",
+        ended.stderr
+    );
     // Said before anything is sent.
     let ended = run(load(&server, &["--json", "/nonexistent/x.json"]));
     assert_eq!(ended.status.code(), Some(1));
@@ -328,6 +336,8 @@ fn mistakes_are_one_line_and_status_2() {
         &[tcp, "--framing", "frames"],
         &[tcp, "--verify", "lower"],
         &[tcp, "--per-connection", "0"],
+        &[tcp, "--hlog", "-"],
+        &[tcp, "--csv", "-"],
         &[tcp, "--idle", "-1"],
         &[tcp, "--slow-readers", "some"],
         &[tcp, "--timeout", "0s"],

@@ -134,12 +134,22 @@ impl Results {
     pub(crate) const SCHEMA: &'static str = "evmux-compare-1";
 
     pub(crate) fn read(path: &Path) -> io::Result<Self> {
-        let results: Self = serde_json::from_slice(&fs::read(path)?)?;
-        if results.schema != Self::SCHEMA {
-            let what = format!("its form is {}, and {} is read", results.schema, Self::SCHEMA);
+        /// What is the same in every form of results.
+        #[derive(Deserialize)]
+        struct Form {
+            schema: String,
+        }
+        let text = fs::read(path)?;
+        let Form { schema } = serde_json::from_slice(&text)?;
+        if schema != Self::SCHEMA {
+            let what = format!(
+                "it is in the form {schema}, and not in that of `evmux compare`, {}; what `evmux \
+                 load` measured is merged from its logs (--hlog)",
+                Self::SCHEMA
+            );
             return Err(io::Error::other(what));
         }
-        Ok(results)
+        Ok(serde_json::from_slice(&text)?)
     }
 
     /// Replaces the file by one that is whole: who reads it meanwhile sees the old or the new one.

@@ -228,8 +228,8 @@ impl Arguments {
                 path if path.as_os_str() == "-" => Json::Stdout,
                 path => Json::File(path),
             }),
-            hlog: self.hlog.and_then(Given::set).map(path),
-            csv: self.csv.and_then(Given::set).map(path),
+            hlog: read(self.hlog, file)?,
+            csv: read(self.csv, file)?,
             thresholds,
             labels,
         })
@@ -254,6 +254,14 @@ fn read<T>(
     read: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<Option<T>, Usage> {
     given.and_then(Given::set).map(|given| given.read(read)).transpose()
+}
+
+/// `-` is standard output elsewhere, and would be a file of that name here.
+fn file(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "-" => Err("standard output has the summary, so a file is needed".into()),
+        _ => Ok(text.into()),
+    }
 }
 
 fn count_from_zero(text: &str, most: usize) -> Result<usize, String> {
