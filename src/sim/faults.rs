@@ -83,7 +83,8 @@ impl Fault {
         Self::DatagramErrors,
     ];
 
-    /// Those that a world has as often as not. The others, which spare nobody, are in one of four.
+    /// Those that a world has as often as not. The others, which spare nobody, are in one of six, and
+    /// half of the worlds have none of them.
     const COMMON: usize = 15;
 }
 
@@ -118,7 +119,10 @@ impl Faults {
         let common = common.fold(Self::none(), Self::with);
         // By a generator aside, so that a new kind of fault leaves the seeds what they are without.
         let mut aside = draw.clone().branch();
-        rare.iter().filter(|_| aside.one_in(4)).copied().fold(common, Self::with)
+        if aside.one_in(2) {
+            return common;
+        }
+        rare.iter().filter(|_| aside.one_in(3)).copied().fold(common, Self::with)
     }
 
     /// These, and one more.
