@@ -17,11 +17,14 @@ mod datagrams;
 #[cfg(feature = "load")]
 mod measuring;
 mod packets;
+mod streams;
 
 pub(crate) use datagrams::{
     BATCH, Envelope, lost_datagrams, name_destinations, receive_datagrams, send_datagrams,
 };
 pub(crate) use packets::{EVERY_INTERFACE, bind_to_packets, interface_index, receive_packet};
+
+pub(crate) use streams::{receive, send};
 
 #[cfg(feature = "load")]
 pub(crate) use measuring::{Usage, bind_without_port, thread_usage};

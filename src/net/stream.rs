@@ -1,6 +1,6 @@
 //! A connected stream socket, TCP or Unix, as every front end uses it.
 //!
-//! One type of four bytes for all of them: it receives with recv(2) and sends with send(2), never
+//! One type of four bytes for all of them: it receives and sends as recv(2) and send(2) do, never as
 //! read(2) and write(2), which cost a few percent more and raise SIGPIPE.
 
 use std::io::{self, Read};
@@ -64,12 +64,12 @@ impl SocketStream {
 impl Stream for SocketStream {
     #[inline]
     fn receive(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        (&self.0).read(bytes)
+        sys::receive(self.0.as_fd(), bytes)
     }
 
     #[inline]
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.send_with_flags(bytes, libc::MSG_NOSIGNAL)
+        sys::send(self.0.as_fd(), bytes)
     }
 
     fn finish(&mut self) -> io::Result<()> {
