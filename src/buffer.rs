@@ -297,3 +297,23 @@ impl io::Write for Outgoing<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_consumed_is_reused_before_the_storage_grows() -> Result<(), OutOfMemory> {
+        let (mut buffer, memory) = (Buffer::default(), Memory::default());
+        buffer.append(&[0; 100], &memory)?;
+        for round in 1..=1000_u32 {
+            let bytes = [round as u8; 100];
+            buffer.append(&bytes, &memory)?;
+            buffer.consume(100);
+            assert_eq!(buffer.as_slice(), bytes);
+        }
+        // Twice what waits, and twice that since a `Vec` doubles.
+        assert!(buffer.storage.capacity() <= 400, "{}", buffer.storage.capacity());
+        Ok(())
+    }
+}

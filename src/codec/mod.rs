@@ -45,3 +45,14 @@ impl fmt::Display for TooLong {
 }
 
 impl Error for TooLong {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_says_its_numbers() {
+        let refused = TooLong::new(11, 10);
+        assert_eq!(refused.to_string(), "11 bytes are more than the limit of 10");
+    }
+}

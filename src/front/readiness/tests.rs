@@ -243,3 +243,26 @@ fn a_server_that_speaks_at_once_is_heard_though_the_event_also_said_connected() 
     assert_eq!(closed, Some(1), "in the turn of the event, without another one");
     Ok(())
 }
+
+/// Keeps nothing, and asks for more than any frame may have.
+struct Greedy;
+
+impl Handler for Greedy {
+    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        let count = exchange.received.len();
+        exchange.received.consume(count);
+        Flow::AtLeast(usize::MAX)
+    }
+}
+
+#[test]
+fn who_asks_for_more_than_can_come_is_refused_though_nothing_is_kept() -> io::Result<()> {
+    let closed = turns_until_closed(&|_: &Peer| Greedy, None, 20, |number, sent, reports| {
+        if number == 1 {
+            sent.pieces.push_back(b"hello");
+            reports.push(report(true, false));
+        }
+    })?;
+    assert!(closed.is_some(), "it waits for what its limits refuse");
+    Ok(())
+}
