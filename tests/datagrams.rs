@@ -399,6 +399,16 @@ fn flooding<R>(server: SocketAddr, run: impl FnOnce() -> R) -> R {
     })
 }
 
+/// Looks until the server has received so many datagrams.
+#[track_caller]
+fn have_come(running: &Running, count: u64) {
+    let start = Instant::now();
+    while running.counters().datagrams_received < count {
+        assert!(start.elapsed() < PATIENCE, "{} datagrams", running.counters().datagrams_received);
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn a_flood_of_datagrams_does_not_starve_the_streams() {
     for model in Model::ALL {
@@ -412,9 +422,7 @@ fn a_flood_of_datagrams_does_not_starve_the_streams() {
             server.local_addresses().iter().map(|a| a.socket_addr().unwrap()).collect();
         let running = server.start().unwrap();
         flooding(addresses[0], || {
-            while running.counters().datagrams_received < 1000 {
-                thread::yield_now();
-            }
+            have_come(&running, 1000);
             let mut stream = TcpStream::connect(addresses[1]).unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
             for number in 0..200 {
@@ -433,9 +441,7 @@ fn a_drain_ends_although_datagrams_go_on_coming() {
     for model in Model::ALL {
         let (running, address) = start(model, datagrams::echo);
         flooding(address, || {
-            while running.counters().datagrams_received == 0 {
-                thread::yield_now();
-            }
+            have_come(&running, 1);
             drain(running);
         });
     }
