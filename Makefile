@@ -99,6 +99,23 @@ fuzz:
 			$(TARGET)/fuzz/corpus/$$target || exit; \
 	done
 
+# A connection without a socket.
+CONNECTION_TESTS := $(basename $(notdir $(wildcard tests/connection*.rs)))
+
+# An interpreter sees every access out of bounds and every race, but knows few system calls: neither
+# poll(2) nor datagrams. The property of a connection would take it hours.
+MIRI := buffer:: codec:: counters:: timers:: trace::tests services:: front::quiet datagram::tests
+
+## miri        what needs no socket, in an interpreter that sees undefined behaviour and races
+.PHONY: miri
+miri: export MIRIFLAGS := -Zmiri-disable-isolation
+miri: export PROPTEST_CASES := 8
+miri: export CARGO_TARGET_DIR := $(TARGET)/miri
+miri:
+	$(CARGO) +nightly miri test --no-default-features --lib -- $(MIRI) --skip net::
+	$(CARGO) +nightly miri test --no-default-features \
+		$(addprefix --test ,$(filter-out %_property,$(CONNECTION_TESTS)))
+
 ## soak        the program under clients of every kind: MINUTES=10 MODEL=epoll
 .PHONY: soak
 soak: MINUTES ?= 10

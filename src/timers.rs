@@ -255,6 +255,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "an interpreter takes an hour for a million of anything")]
     fn among_a_million_deadlines_the_next_costs_nothing_and_moving_one_away_neither() {
         const SLOTS: usize = 1_000_000;
         let mut timers = Timers::new();

@@ -266,6 +266,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "an interpreter takes an hour for a million of anything")]
     fn every_character_is_mapped_as_the_standard_library_maps_it() {
         for character in '\0'..=char::MAX {
             let text = character.to_string();
@@ -275,6 +276,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "an interpreter takes an hour for a million of anything")]
     fn no_character_is_caught_among_the_letters_in_place_of_another() {
         let all: String = ('\0'..=char::MAX).collect();
         assert_eq!(upper(all.as_bytes()), all.to_uppercase().as_bytes());
@@ -295,6 +297,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "an interpreter takes an hour for a million of anything")]
     fn decoding_agrees_with_the_standard_library_on_every_short_input() {
         // One byte of each kind that the tables of UTF-8 tell apart, and the borders between them.
         let kinds = [
