@@ -223,6 +223,51 @@ fn a_hundred_clients_and_two_slow_readers_under_threads() {
     a_hundred_with_two_slow_readers("threads", "wait", "call");
 }
 
+/// As long as one can go on and waits, every other one spends one budget at most, and a budget is 16
+/// receives of 64 KiB.
+#[test]
+fn who_has_spent_a_budget_waits_for_one_budget_of_each_other() {
+    // Whether the floods are there at the same time is not in our hands.
+    let met = (0..100).any(|_| waits_for_another_flood() > 0);
+    assert!(met, "nobody had to wait for another one");
+}
+
+/// How often one of two floods waited while the other had its turn.
+fn waits_for_another_flood() -> usize {
+    let file = Scratch::file("trace-fair.json");
+    let server = Server::start(&["--service", "echo", "--trace", file.path()]);
+    let floods = [slow_reader(&server), slow_reader(&server)];
+    let floods = floods.map(|stream| thread::spawn(|| read_to_end(stream).len()));
+    fast_clients(&server, 20);
+    assert_eq!(floods.map(|flood| flood.join().unwrap()), [LONG; 2]);
+    assert_eq!(server.end(Signal::TERM).status.code(), Some(0));
+
+    let document: Value = serde_json::from_str(&fs::read_to_string(file.path()).unwrap()).unwrap();
+    // Who can go on, with those that have spent a budget since.
+    let mut waiting: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+    let (mut met, mut most) = (0, 0);
+    for event in document["traceEvents"].as_array().expect("a list") {
+        let number = event["args"]["connection"].as_u64();
+        match (event["name"].as_str(), number) {
+            (Some("run"), Some(number)) => {
+                most = most.max(event["args"]["received"].as_u64().expect("bytes"));
+                waiting.remove(&number);
+            }
+            // It is told twice: on the thread's track, and on the connection's.
+            (Some("spent budget"), Some(number)) if event["ph"] == "i" => {
+                for (other, spent) in &mut waiting {
+                    assert!(spent.insert(number), "{number} twice while {other} waits: {event}");
+                    met += 1;
+                }
+                waiting.insert(number, BTreeSet::new());
+            }
+            _ => {}
+        }
+    }
+    assert!(most > 65_536 && most <= 16 * 65_536, "{most}");
+    met
+}
+
 #[test]
 fn a_few_clients_under_the_other_ways_of_waiting() {
     for (words, track) in [

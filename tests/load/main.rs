@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use evmux::load::{self, LoadError, Outcome, Plan, Until};
+use socket2::{Domain, Socket, Type};
 
 /// A plan that is done soon: so many requests, no warm-up.
 fn plan(target: &str, requests: u64) -> Plan {
@@ -46,7 +47,10 @@ where
 
 #[test]
 fn a_server_that_is_not_there_is_an_error_that_names_it() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound and not listening: nobody else's server gets the port meanwhile.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let nobody = socket.local_addr().unwrap().as_socket().unwrap();
     let error = load::run(&plan(&nobody.to_string(), 1), &mut ()).unwrap_err();
     assert!(matches!(error, LoadError::Unreachable { .. }), "{error}");
     assert!(error.to_string().starts_with(&format!("cannot connect to tcp:{nobody}: ")), "{error}");
