@@ -56,6 +56,20 @@ fn at_least_is_called_with_all_that_came() {
 }
 
 #[test]
+fn a_connection_says_how_far_it_is() {
+    let mut wire = Wire::new(Limits::default(), fours);
+    assert_eq!(wire.connection.stage().name(), "idle");
+    wire.receive(b"ab");
+    assert_eq!(wire.connection.stage().name(), "receiving");
+    wire.window = 0;
+    wire.receive(b"cd");
+    assert_eq!(wire.connection.stage().name(), "sending");
+    wire.window = 4;
+    wire.go_on();
+    assert_eq!(wire.connection.stage().name(), "idle");
+}
+
+#[test]
 fn a_trickled_frame_is_not_looked_at_again_for_each_byte() {
     let long = 10_000;
     let mut wire = Wire::new(Limits::default(), |call, exchange| match call {

@@ -297,6 +297,27 @@ fn the_frame_timeout_stands_still_while_we_do_not_read() {
 }
 
 #[test]
+fn a_timer_that_consumes_nothing_gives_a_frame_no_new_time() {
+    let limits = Limits::default().frame_timeout(Some(10 * SECOND));
+    let mut wire = Wire::new(limits, |call, exchange| match call {
+        Call::Receive => {
+            exchange.set_timer(4 * SECOND);
+            Flow::AtLeast(4)
+        }
+        Call::Timer => Flow::Again,
+        other => other.usual(),
+    });
+    wire.receive(b"ab");
+    for _ in 0..2 {
+        wire.pass(4 * SECOND);
+        wire.go_on();
+        wire.assert_only_receives();
+    }
+    wire.pass(2 * SECOND);
+    assert_eq!(ended(&mut wire), CloseReason::Incomplete);
+}
+
+#[test]
 fn the_frame_timeout_stands_still_while_a_call_sends() {
     let limits = Limits::default().frame_timeout(Some(10 * SECOND)).write_timeout(None);
     let mut wire = Wire::new(limits, fours);

@@ -49,6 +49,25 @@ fn the_end_is_told_once_with_what_is_left() {
 }
 
 #[test]
+fn who_finishes_is_read_from_until_the_peer_has_finished_too() {
+    let mut wire = Wire::new(Limits::default(), |call, exchange| match call {
+        Call::Receive => {
+            echo(exchange);
+            Flow::Finish
+        }
+        other => other.usual(),
+    });
+    wire.receive(b"last");
+    wire.go_on();
+    assert!(wire.finished);
+    assert_eq!(wire.sent, b"last");
+    wire.assert_only_receives();
+    wire.call(Connection::receive_end);
+    wire.go_on();
+    assert_eq!(wire.connection.close_reason(), Some(CloseReason::Finished));
+}
+
+#[test]
 fn the_end_comes_after_the_last_receive() {
     let mut wire = Wire::new(Limits::default(), |call, exchange| match call {
         Call::Receive if exchange.received.len() > 1 => {
