@@ -102,6 +102,20 @@ fuzz:
 # A connection without a socket.
 CONNECTION_TESTS := $(basename $(notdir $(wildcard tests/connection*.rs)))
 
+## cargo-mutants  bugs made by a program in what moves bytes, each shown to the fast tests: SHARD=0/16
+.PHONY: cargo-mutants
+cargo-mutants: SHARD ?= 0/1
+cargo-mutants: MUTATED := src/buffer.rs src/codec/*.rs src/connection/*.rs src/transfer.rs src/timers.rs
+cargo-mutants: export CARGO_TARGET_DIR := $(TARGET)/cargo-mutants
+cargo-mutants: export CARGO_PROFILE_DEV_OPT_LEVEL := 0
+cargo-mutants: export CARGO_PROFILE_DEV_DEBUG := 0
+cargo-mutants: export EVMUX_SIM_SEEDS := 300
+cargo-mutants: export PROPTEST_FAILURE_PERSISTENCE := off
+cargo-mutants:
+	$(CARGO) mutants $(foreach file,$(MUTATED),--file '$(file)') --no-default-features --features sim \
+		$(addprefix --cargo-arg=,--lib $(addprefix --test=,$(CONNECTION_TESTS) simulation)) \
+		--cap-lints true --timeout 40 --shard $(SHARD) --sharding round-robin --output $(TARGET)
+
 # An interpreter sees every access out of bounds and every race, but knows few system calls: neither
 # poll(2) nor datagrams. The property of a connection would take it hours.
 MIRI := buffer:: codec:: counters:: timers:: trace::tests services:: front::quiet datagram::tests
