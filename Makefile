@@ -130,6 +130,13 @@ miri:
 	$(CARGO) +nightly miri test --no-default-features \
 		$(addprefix --test ,$(filter-out %_property,$(CONNECTION_TESTS)))
 
+## sanitize    the calls of the kernel under AddressSanitizer, with a nightly toolchain
+.PHONY: sanitize
+sanitize: export RUSTFLAGS := -Zsanitizer=address
+sanitize: export CARGO_TARGET_DIR := $(TARGET)/address
+sanitize:
+	$(CARGO) +nightly test --no-default-features --target $(HOST) --lib --test datagrams
+
 ## soak        the program under clients of every kind: MINUTES=10 MODEL=epoll
 .PHONY: soak
 soak: MINUTES ?= 10
