@@ -70,7 +70,12 @@ fn at_the_limit_of_connections_nothing_spins_and_the_old_are_served(model: Model
     let (mut old, others) = answered(clients, Duration::from_secs(5));
     assert_eq!(old.len(), 32, "the limit of descriptors less 32");
     drop(others);
-    eventually("all the others are refused", || child.counted().refused_limit == 168);
+    eventually("all the others are refused", || {
+        // Each needs a descriptor until it is refused, and of a hundred threads so many may have one
+        // to refuse at the same time that there is none left for the next.
+        let counted = child.counted();
+        counted.refused_limit + counted.refused_descriptors == 168
+    });
     assert_does_not_spin(&child);
     assert_served(&mut old);
     old.truncate(20);
