@@ -397,9 +397,10 @@ def took(slice):
 
 
 def step_of(span):
-    """About five of it are in the span: 1, 2 or 5 of a power of ten."""
-    ten = 10 ** math.floor(math.log10(span / 4))
-    return next(step * ten for step in (5, 2, 1) if step * ten <= span / 4)
+    """At most six of it are in the span, so that a phone has room for what is written at each: 1, 2 or
+    5 of a power of ten."""
+    ten = 10 ** math.floor(math.log10(span / 6))
+    return next(step * ten for step in (1, 2, 5, 10) if step * ten >= span / 6)
 
 
 def time(micros, step):
