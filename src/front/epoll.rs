@@ -70,7 +70,7 @@ pub(crate) struct Epoll {
 }
 
 /// Room to send is there from the beginning, and would be reported of each connection as soon as it
-/// is registered: a third of a wait more for each short connection.
+/// is registered: an event for nothing, and a tenth of a wait more for each short connection.
 const WHAT_COMES: Interest = Interest::READABLE.add(Interest::PRIORITY);
 
 /// A generation that no connection has.
