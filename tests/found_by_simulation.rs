@@ -159,6 +159,39 @@ fn an_outgoing_connection_that_cannot_be_registered_is_not_used() {
         .check(0..1000, echoed);
 }
 
+/// An echo that takes a while before it begins.
+struct Slow;
+
+impl Handler for Slow {
+    fn open(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        exchange.set_timer(Duration::from_millis(50));
+        Flow::Wait
+    }
+
+    fn timer(&mut self, _: &mut Exchange<'_>) -> Flow {
+        Flow::Again
+    }
+
+    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        let count = exchange.received.len();
+        exchange.to_send.append_received(&mut exchange.received, count);
+        Flow::Continue
+    }
+}
+
+/// The address that was tried next had the token of the one that had failed: what was still said of
+/// the old stream, that it had hung up, ended the new one.
+#[test]
+fn what_is_said_of_a_failed_attempt_does_not_end_the_next() {
+    for trigger in [Trigger::Edge, Trigger::Level] {
+        Simulation::new(|_: &Peer| Slow)
+            .trigger(trigger)
+            .faults(Faults::none().with(Fault::StaleEvents).with(Fault::Unreachable))
+            .outgoing()
+            .check(0..1000, echoed);
+    }
+}
+
 /// That a client was gone when it was accepted says that there are descriptors again. A drain that
 /// had found none a moment before turned away those who waited at the other listener.
 #[test]

@@ -51,7 +51,7 @@ pub(crate) struct Readiness<'s, K: Kernel, S: Service, const INPUT: usize = 6553
     front: &'s Front<'s, S>,
     kernel: K,
     slots: Slab<Slot<K::Stream, S::Handler>>,
-    /// Of the connection that was accepted last.
+    /// Of the stream that was registered last.
     generation: u32,
     timers: Timers,
     /// Connections that can go on without an event; no token stands here twice.
@@ -86,11 +86,15 @@ pub(crate) struct Readiness<'s, K: Kernel, S: Service, const INPUT: usize = 6553
     witness: Option<Box<Witness>>,
 }
 
-/// A connection and where it is in the loop's lists. 48 bytes beside the handler.
+/// A connection and where it is in the loop's lists. 56 bytes, its stream included, beside the handler.
 struct Slot<S, H> {
     connection: Connection<H>,
     stream: S,
+    /// Of the stream: what events and the ready list call it by.
     generation: u32,
+    /// Of the connection: what its [`ConnectionId`](crate::ConnectionId) says. An outgoing one
+    /// keeps it while it tries stream after stream.
+    named: u32,
     place: Place,
     /// A send has found no room once: since then an edge-triggered kernel tells of it.
     reports_room: bool,

@@ -354,14 +354,7 @@ impl World {
         self.note_gone(client);
         if let Some(token) = self.wires[client].token {
             self.slots[token.slot as usize] = None;
-            // The next attempt to connect is registered as this one was. A kernel forgets the events
-            // of what is closed, and this one's batch is over, or had no other.
-            let standing = self.wires[client].standing;
-            let is_attempt = matches!(standing, Standing::Called | Standing::Established);
-            if is_attempt {
-                let is_of = |event: &Ready| matches!(event, Ready::Stream { token: it, .. } if *it == token);
-                self.events.retain(|(_, event)| !is_of(event));
-            } else if self.strikes(Fault::StaleEvents, 2) {
+            if self.strikes(Fault::StaleEvents, 2) {
                 let late = [0, 0, 10, 1_000, 100_000][self.draw.between(0..=4)];
                 let at = self.now + Patience::new(Duration::from_micros(late));
                 let stale = Ready::Stream { token, receive: true, end: true, hung_up: true };

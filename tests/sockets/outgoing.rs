@@ -10,8 +10,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use evmux::{
-    CloseReason, ConnectOptions, Exchange, Flow, Handler, Local, Model, Peer, PeerAddress, Server,
-    Stop, Target,
+    CloseReason, ConnectOptions, ConnectionId, Exchange, Flow, Handler, Local, Model, Peer,
+    PeerAddress, Server, Stop, Target,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -35,10 +35,13 @@ enum Event {
     Closed(CloseReason),
 }
 
-/// Greets who it is connected to, writes down what happens, and stops the server when it is over.
+/// Greets who it is connected to, writes down what happens, and stops the server when it is over. To
+/// greet it must be woken: whichever address was reached, it is found by its id.
 struct Witness {
     events: Rc<RefCell<Vec<Event>>>,
     stop: Stop,
+    local: Local<Self>,
+    id: ConnectionId,
 }
 
 impl Witness {
@@ -48,8 +51,13 @@ impl Witness {
 }
 
 impl Handler for Witness {
-    fn open(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+    fn open(&mut self, _: &mut Exchange<'_>) -> Flow {
         self.note(Event::Opened);
+        self.local.wake(self.id);
+        Flow::Continue
+    }
+
+    fn wake(&mut self, exchange: &mut Exchange<'_>) -> Flow {
         exchange.to_send.append(b"hello");
         Flow::Continue
     }
@@ -87,16 +95,18 @@ fn connect_and(
     let server = Server::builder(service).model(model).listen("127.0.0.1:0").build().unwrap();
     let (stop, local) = (server.stop(), Local::new());
     let events = Rc::new(RefCell::new(Vec::new()));
-    let witness = Witness { events: Rc::clone(&events), stop: stop.clone() };
     let first = match targets.first() {
         Some(Target::Inet(address)) => PeerAddress::Inet(*address),
         _ => PeerAddress::Unix,
     };
-    local.connect(targets, options, move |peer| {
-        assert_eq!((peer.address, peer.listener), (first, Peer::OUTGOING));
-        assert!(peer.id.is_some());
-        witness
-    });
+    let witness = {
+        let (events, stop, local) = (Rc::clone(&events), stop.clone(), local.clone());
+        move |peer: &Peer| {
+            assert_eq!((peer.address, peer.listener), (first, Peer::OUTGOING));
+            Witness { events, stop, local, id: peer.id.expect("it is served by a loop") }
+        }
+    };
+    local.connect(targets, options, witness);
     let (over, is_over) = mpsc::channel::<()>();
     let watchdog = thread::spawn({
         let stop = stop.clone();

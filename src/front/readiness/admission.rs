@@ -123,12 +123,18 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
     /// The token of the next connection to be inserted. Its service may name it to other threads,
     /// and those may speak to it, before it is: what they say is read only afterwards.
     pub(super) fn next_token(&mut self) -> Token {
-        self.generation = (self.generation + 1) % u32::MAX;
-        let token = Token { slot: self.slots.vacant_key() as u32, generation: self.generation };
+        let slot = self.slots.vacant_key() as u32;
+        let token = Token { slot, generation: self.next_generation() };
         if let Some(queue) = &self.inbox.queue {
             queue.note_open(self.id(token));
         }
         token
+    }
+
+    /// Never that of [`NOBODY`](super::NOBODY).
+    pub(super) fn next_generation(&mut self) -> u32 {
+        self.generation = (self.generation + 1) % u32::MAX;
+        self.generation
     }
 
     /// The connection of `token` is gone, or will not be.
@@ -154,6 +160,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
             connection,
             stream,
             generation,
+            named: generation,
             place: Place::AtRest,
             reports_room: false,
             share: Share::default(),

@@ -151,10 +151,10 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
     /// The connection that a message is for, if it still is open.
     fn addressee(&self, id: ConnectionId) -> Option<Token> {
         let slot = self.slots.get(id.slot as usize)?;
-        let is_it = slot.generation == id.generation
+        let is_it = slot.named == id.generation
             && id.reactor == self.reactor
             && slot.place != Place::Connecting
             && !slot.connection.is_closed();
-        is_it.then_some(Token { slot: id.slot, generation: id.generation })
+        is_it.then_some(Token { slot: id.slot, generation: slot.generation })
     }
 }

@@ -31,11 +31,11 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
     /// Begins to open a connection.
     pub(super) fn connect(&mut self, outgoing: Outgoing<S::Handler>, now: Moment) {
         let Outgoing { mut targets, options, make } = outgoing;
-        let token = self.next_token();
+        let named = self.next_token();
         let address = targets.front().map_or(PeerAddress::Unix, address_of);
-        let peer = Peer { id: Some(self.id(token)), ..Peer::new(address, Peer::OUTGOING) };
+        let peer = Peer { id: Some(self.id(named)), ..Peer::new(address, Peer::OUTGOING) };
         let Ok(handler) = panic::catch_unwind(AssertUnwindSafe(|| make(&peer))) else {
-            self.forget(token);
+            self.forget(named);
             self.front.gate.complain(now, || format!("no handler for {address}: it panicked"));
             return;
         };
@@ -45,23 +45,25 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
         let mut attempt = Attempt { targets, source, until: now, ends, address };
         let begun = loop {
             let begun = self.begin(&mut attempt, io::ErrorKind::AddrNotAvailable.into(), now);
-            match begun
-                .and_then(|stream| listen_to(&mut self.kernel, &stream, token).map(|()| stream))
-            {
+            let token = self.next_attempt(named);
+            match begun.and_then(|stream| {
+                listen_to(&mut self.kernel, &stream, token).map(|()| (stream, token))
+            }) {
                 Err(_) if !attempt.targets.is_empty() => {}
                 begun => break begun,
             }
         };
         match begun {
-            Ok(stream) => {
+            Ok((stream, token)) => {
                 self.front.gate.enter();
-                self.insert(Connection::new(handler, now), stream, token);
+                self.insert(Connection::new(handler, now), stream, named);
                 let slot = &mut self.slots[token.slot as usize];
+                slot.generation = token.generation;
                 (slot.place, slot.reports_room) = (Place::Connecting, K::EDGE);
                 self.await_attempt(attempt, token);
             }
             Err(error) => {
-                self.forget(token);
+                self.forget(named);
                 let mut handler = handler;
                 let reason = CloseReason::Unreachable(error.kind());
                 let _ = panic::catch_unwind(AssertUnwindSafe(move || handler.closed(&reason)));
@@ -93,6 +95,12 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
             }
         }
         Err(last)
+    }
+
+    /// The token of the next stream for the connection of `token`: what is still said of the last
+    /// one must not be taken for its.
+    fn next_attempt(&mut self, token: Token) -> Token {
+        Token { generation: self.next_generation(), ..token }
     }
 
     fn await_attempt(&mut self, attempt: Attempt, token: Token) {
@@ -136,12 +144,16 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
             Err(error) => error,
         };
         let Some(mut attempt) = self.attempts.remove(&token.slot) else { return };
+        let mut token = token;
         loop {
             match self.begin(&mut attempt, failure, now) {
                 Ok(stream) => {
+                    let next = self.next_attempt(token);
                     let slot = &mut self.slots[token.slot as usize];
+                    slot.generation = next.generation;
                     let old = std::mem::replace(&mut slot.stream, stream);
                     self.kernel.release(old, token, false);
+                    token = next;
                     let stream = &self.slots[token.slot as usize].stream;
                     match listen_to(&mut self.kernel, stream, token) {
                         Ok(()) => return self.await_attempt(attempt, token),
