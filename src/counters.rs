@@ -239,12 +239,12 @@ impl Counters {
     /// It has done what there was to do.
     #[inline]
     pub(crate) fn end_turn(&self, began: Moment, now: Moment) {
-        self.turn_micros.record(now.since(began).as_micros() as u64);
+        self.turn_micros.record(now.micros_since(began));
     }
 
     /// Something is done at `now` that was due before.
     pub(crate) fn late(&self, due: Moment, now: Moment) {
-        self.lag_micros.record(now.since(due).as_micros() as u64);
+        self.lag_micros.record(now.micros_since(due));
     }
 
     fn pause_changed(&self, by: i64, now: Moment) {

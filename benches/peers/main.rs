@@ -88,7 +88,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "connect, 64 B, close",
         traffic: Traffic::Connect { at_once: 50, size: 64 },
-        servers: STREAMS,
+        servers: &["raw epoll", "evmux epoll", "raw epoll keep-alive", "tokio", PROGRAM],
     },
     Scenario {
         name: "connect beside a rival for the CPU",

@@ -14,7 +14,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, epoll, poll};
 use rustix::net::{SocketFlags, accept_with};
 use slab::Slab;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::child::say_port;
@@ -22,8 +22,9 @@ use crate::support::child::say_port;
 /// Serves as `words` say: what, and whether upper-cased.
 pub(crate) fn serve(name: &str, upper: bool) {
     match (name, upper) {
-        ("raw epoll", false) => raw_epoll(|_| {}),
-        ("raw epoll", true) => raw_epoll(<[u8]>::make_ascii_uppercase),
+        ("raw epoll", false) => raw_epoll(listen(), |_| {}),
+        ("raw epoll", true) => raw_epoll(listen(), <[u8]>::make_ascii_uppercase),
+        ("raw epoll keep-alive", _) => raw_epoll(listen_keeping_alive(), |_| {}),
         ("raw poll", _) => raw_poll(),
         ("std threads", _) => std_threads(),
         ("std udp", _) => std_udp(),
@@ -71,7 +72,20 @@ fn rival() {
 
 /// A listener as evmux makes one, except for keep-alive.
 fn listen() -> TcpListener {
+    listen_with(|_| {})
+}
+
+/// As evmux makes one by default: the kernel has a timer for each connection then, which is armed
+/// when it comes and cancelled when it goes.
+fn listen_keeping_alive() -> TcpListener {
+    let second = Duration::from_secs(1);
+    let times = TcpKeepalive::new().with_time(60 * second).with_interval(15 * second);
+    listen_with(|socket| socket.set_tcp_keepalive(&times.with_retries(4)).unwrap())
+}
+
+fn listen_with(set: impl FnOnce(&Socket)) -> TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    set(&socket);
     socket.set_tcp_nodelay(true).unwrap();
     socket.bind(&std::net::SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()).unwrap();
     socket.listen(4096).unwrap();
@@ -87,8 +101,7 @@ struct Input([u8; 65536]);
 const LISTENER: u64 = u64::MAX;
 
 /// Edge-triggered; one read and one write for each message.
-fn raw_epoll(rewrite: impl Fn(&mut [u8])) {
-    let listener = listen();
+fn raw_epoll(listener: TcpListener, rewrite: impl Fn(&mut [u8])) {
     listener.set_nonblocking(true).unwrap();
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
     let data = epoll::EventData::new_u64(LISTENER);

@@ -79,14 +79,7 @@ impl Datagrams {
     }
 
     /// Gives each socket its turn.
-    #[inline]
     pub(crate) fn serve(&mut self, kernel: &mut impl Kernel, counters: &Counters, now: Moment) {
-        if self.due() <= now {
-            self.serve_due(kernel, counters, now);
-        }
-    }
-
-    fn serve_due(&mut self, kernel: &mut impl Kernel, counters: &Counters, now: Moment) {
         let Some(batch) = &mut self.batch else { return };
         let is_deaf = self.deaf.is_waiting() && now < self.deaf.until();
         for (index, (responder, state)) in

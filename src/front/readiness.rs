@@ -248,14 +248,24 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         let came = self.run_ready(events, now, began);
         counters.came(came);
         self.scratch.trim();
-        self.part(Part::Messages, |this| this.read_messages(now));
+        // A part that has nothing to do is not begun: with one message a turn, that is a quarter of
+        // the turn's instructions.
+        if self.inbox.is_read() {
+            self.part(Part::Messages, |this| this.read_messages(now));
+        }
         // Before accepting: what they held, descriptors above all, can be had again.
         self.free();
-        self.part(Part::Accept, |this| this.accept(now));
-        self.part(Part::Datagrams, |this| {
-            this.datagrams.serve(&mut this.kernel, this.scratch.counters, now);
-        });
-        self.part(Part::Timers, |this| this.expire(now));
+        if self.waiting.contains(&true) {
+            self.part(Part::Accept, |this| this.accept(now));
+        }
+        if self.datagrams.due() <= now {
+            self.part(Part::Datagrams, |this| {
+                this.datagrams.serve(&mut this.kernel, this.scratch.counters, now);
+            });
+        }
+        if self.timers.next() <= now {
+            self.part(Part::Timers, |this| this.expire(now));
+        }
         self.free();
         let goes_on = self.heed_stop(now);
         counters.slots.set(self.slots.capacity() as u64);
@@ -270,7 +280,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     }
 
     /// Does a part of a turn, which the witness is told of.
-    #[inline(always)]
+    #[inline]
     fn part(&mut self, part: Part, run: impl FnOnce(&mut Self)) {
         if self.witness.is_none() {
             return run(self);
@@ -500,6 +510,19 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         now: Moment,
         make: impl for<'l> FnOnce(&mut Connection<S::Handler>, Lent<'l>) -> Answer<'l>,
     ) {
+        // The events of a pause are gone, and this call may end it: a timer that closes, say.
+        let is_paused = self.slots[token.slot as usize].connection.is_paused();
+        let reads = if K::EDGE && is_paused { Reads::UntilWouldBlock } else { Reads::None };
+        self.call_and_read(token, reads, now, make);
+    }
+
+    fn call_and_read(
+        &mut self,
+        token: Token,
+        reads: Reads,
+        now: Moment,
+        make: impl for<'l> FnOnce(&mut Connection<S::Handler>, Lent<'l>) -> Answer<'l>,
+    ) {
         self.blaming_handlers(|this| {
             this.running = token;
             let Slot { connection, stream, .. } = &mut this.slots[token.slot as usize];
@@ -507,12 +530,6 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
                 return;
             }
             let (limits, counters) = (this.scratch.limits, this.scratch.counters);
-            // The events of a pause are gone, and this call may end it: a timer that closes, say.
-            let reads = if K::EDGE && connection.is_paused() {
-                Reads::UntilWouldBlock
-            } else {
-                Reads::None
-            };
             let answer = make(connection, this.scratch.lend(now));
             transfer::deliver(connection, stream, answer, limits, counters, &now);
             if connection.is_closed() {
@@ -553,7 +570,14 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
     }
 
     /// Frees the slots of connections that are over.
+    #[inline(always)]
     fn free(&mut self) {
+        if !self.closed.is_empty() {
+            self.free_closed();
+        }
+    }
+
+    fn free_closed(&mut self) {
         while let Some(index) = self.closed.pop() {
             let mut slot = self.slots.remove(index as usize);
             let token = Token { slot: index, generation: slot.generation };
@@ -585,19 +609,13 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             }
             self.note_freed();
         }
-        if self.closed.capacity() > KEPT {
-            self.closed = Vec::with_capacity(KEPT);
-        }
+        self.closed = kept(std::mem::take(&mut self.closed));
     }
 
     // ── deadlines ─────────────────────────────────────────────────────────────────────
 
     fn expire(&mut self, now: Moment) {
-        let next = self.timers.next();
-        if next > now {
-            return;
-        }
-        self.scratch.counters.late(next, now);
+        self.scratch.counters.late(self.timers.next(), now);
         // Those that are due now, and not what they arm: a timer of zero would never end.
         let mut due = std::mem::take(&mut self.due);
         while let Some(slot) = self.timers.expired(now) {

@@ -29,6 +29,11 @@ impl<St, H> Inbox<St, H> {
         Self { queue: None, local: None, messages: VecDeque::new() }
     }
 
+    /// Whether anybody could ask for anything.
+    pub(super) fn is_read(&self) -> bool {
+        self.queue.is_some() || self.local.is_some()
+    }
+
     pub(super) fn has_messages(&self) -> bool {
         self.queue.as_ref().is_some_and(|queue| !queue.is_empty())
     }

@@ -13,7 +13,7 @@ use crate::limits::CloseReason;
 use crate::local::{Outgoing, Target};
 use crate::moment::{Moment, Patience};
 use crate::stop::Phase;
-use crate::transfer::Stream;
+use crate::transfer::{Reads, Stream};
 
 /// A connection that is not there yet.
 pub(super) struct Attempt {
@@ -124,13 +124,8 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
                 }
                 self.attempts.remove(&token.slot);
                 self.kernel.interest(token, Wants { receive: true, ..Wants::default() });
-                self.call(token, now, Connection::open);
                 // The event may have told of more than that the connection is there.
-                let slot = &mut self.slots[token.slot as usize];
-                if slot.place == Place::AtRest {
-                    slot.place = Place::Listed { hung_up: false };
-                    self.ready.push(token);
-                }
+                self.call_and_read(token, Reads::UntilWouldBlock, now, Connection::open);
                 if self.seen >= Phase::Draining {
                     self.drain_connection(token, now);
                 }

@@ -175,6 +175,11 @@ fn report(receive: bool, end: bool) -> Ready {
     Ready::Stream { token: Token { slot: 0, generation: 1 }, receive, end, hung_up: false }
 }
 
+/// Of the first stream of the only outgoing connection.
+fn report_outgoing(receive: bool, end: bool) -> Ready {
+    Ready::Stream { token: Token { slot: 0, generation: 2 }, receive, end, hung_up: false }
+}
+
 /// Closes at the first byte.
 struct Closing;
 
@@ -188,12 +193,23 @@ impl Handler for Closing {
 fn a_peer_that_floods_after_our_end_is_not_lingered_with_for_ever() -> io::Result<()> {
     // Every budget is spent, so that the connection is always on the ready list.
     let closed = turns_until_closed(&|_: &Peer| Closing, None, 100, |number, sent, reports| {
-        sent.floods = true;
+        sent.floods = number > 0;
         if number == 1 {
             reports.push(report(true, false));
         }
     })?;
     assert_eq!(closed, Some(31), "30 seconds after our FIN");
+    Ok(())
+}
+
+#[test]
+fn who_has_spoken_when_it_is_accepted_is_answered_without_an_event() -> io::Result<()> {
+    let closed = turns_until_closed(&|_: &Peer| Closing, None, 20, |number, sent, _| {
+        if number == 0 {
+            sent.pieces.push_back(b"hello");
+        }
+    })?;
+    assert_eq!(closed, Some(2), "two seconds of silence after our FIN");
     Ok(())
 }
 
@@ -213,7 +229,7 @@ impl Handler for Pausing {
 fn a_hang_up_is_not_forgotten_though_it_is_told_of_one_on_the_ready_list() -> io::Result<()> {
     let service = |_: &Peer| Pausing(0);
     let closed = turns_until_closed(&service, None, 20, |number, sent, reports| {
-        sent.floods = true;
+        sent.floods = number > 0;
         match number {
             // Two budgets are spent: one for the event, one from the list.
             1 => reports.push(report(true, false)),
@@ -237,7 +253,7 @@ fn a_server_that_speaks_at_once_is_heard_though_the_event_also_said_connected() 
     let closed = turns_until_closed(&service, Some(local), 20, |number, sent, reports| {
         if number == 1 {
             sent.pieces.extend([&b"hello"[..], b""]);
-            reports.push(report(true, true));
+            reports.push(report_outgoing(true, true));
         }
     })?;
     assert_eq!(closed, Some(1), "in the turn of the event, without another one");
