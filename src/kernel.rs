@@ -78,7 +78,7 @@ pub(crate) trait Kernel {
     ///
     /// # Errors
     /// When it cannot report them (again): the socket must be looked at without an event.
-    fn report_datagrams(&mut self, _: usize, _: bool) -> io::Result<()> {
+    fn report_datagrams(&self, _: usize, _: bool) -> io::Result<()> {
         Ok(())
     }
 

@@ -79,7 +79,7 @@ impl Datagrams {
     }
 
     /// Gives each socket its turn.
-    pub(crate) fn serve(&mut self, kernel: &mut impl Kernel, counters: &Counters, now: Moment) {
+    pub(crate) fn serve(&mut self, kernel: &impl Kernel, counters: &Counters, now: Moment) {
         let Some(batch) = &mut self.batch else { return };
         let is_deaf = self.deaf.is_waiting() && now < self.deaf.until();
         for (index, (responder, state)) in
@@ -92,30 +92,28 @@ impl Datagrams {
             *state = match *state {
                 State::Quiet => continue,
                 State::Flooded if is_deaf => continue,
-                State::Waiting => match responder.serve(&socket, batch, counters) {
-                    Served::Dry => State::Quiet,
-                    Served::More => {
-                        drop(socket);
-                        let is_out = kernel.report_datagrams(index, false).is_ok();
-                        if is_out { State::Flooded } else { State::Waiting }
+                State::Waiting => {
+                    let mut is_out = false;
+                    let leave = || is_out = kernel.report_datagrams(index, false).is_ok();
+                    match responder.serve(&socket, batch, counters, leave) {
+                        Served::Dry => State::Quiet,
+                        Served::More if is_out => State::Flooded,
+                        Served::More => State::Waiting,
                     }
-                },
+                }
                 State::Flooded => match responder.serve_flood(&socket, batch, counters) {
                     Served::More => State::Flooded,
-                    Served::Dry => {
-                        drop(socket);
-                        match kernel.report_datagrams(index, true) {
-                            Ok(()) => {
-                                self.deaf.succeed();
-                                State::Quiet
-                            }
-                            Err(error) => {
-                                debug!("cannot be told of datagrams: {error}");
-                                self.deaf.fail(now);
-                                State::Flooded
-                            }
+                    Served::Dry => match kernel.report_datagrams(index, true) {
+                        Ok(()) => {
+                            self.deaf.succeed();
+                            State::Quiet
                         }
-                    }
+                        Err(error) => {
+                            debug!("cannot be told of datagrams: {error}");
+                            self.deaf.fail(now);
+                            State::Flooded
+                        }
+                    },
                 },
             };
         }
@@ -186,7 +184,7 @@ fn answer(stop: &Stop, totals: &Totals, socket: &UdpSocket, handler: BoxedHandle
         let served = if waits_in_the_call {
             responder.wait_and_serve(&socket, &mut batch, &counters)
         } else {
-            responder.serve(&socket, &mut batch, &counters)
+            responder.serve(&socket, &mut batch, &counters, || ())
         };
         if served == Served::Dry {
             counters.waits.increment();

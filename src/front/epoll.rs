@@ -230,7 +230,7 @@ impl Kernel for Epoll {
         self.datagram_sockets.get(socket)
     }
 
-    fn report_datagrams(&mut self, socket: usize, report: bool) -> io::Result<()> {
+    fn report_datagrams(&self, socket: usize, report: bool) -> io::Result<()> {
         let Some(udp) = self.datagram_sockets.get(socket) else { return Ok(()) };
         let (descriptor, registry) = (udp.as_raw_fd(), self.poll.registry());
         let mut source = SourceFd(&descriptor);

@@ -260,7 +260,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         }
         if self.datagrams.due() <= now {
             self.part(Part::Datagrams, |this| {
-                this.datagrams.serve(&mut this.kernel, this.scratch.counters, now);
+                this.datagrams.serve(&this.kernel, this.scratch.counters, now);
             });
         }
         if self.timers.next() <= now {

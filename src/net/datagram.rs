@@ -187,15 +187,26 @@ impl Responder {
     /// Answers what has come, at most 18 datagrams.
     ///
     /// Two go one by one, which is cheapest as long as each peer waits for its answer. If there is
-    /// a third then, there will be many, and a batch is cheaper.
+    /// a third then, there will be many, and a batch is cheaper. If a whole one came, there will be
+    /// more than it: `when_flooded` is told before it is answered.
     pub(crate) fn serve(
         &mut self,
         socket: &impl DatagramSocket,
         batch: &mut Batch,
         counters: &Counters,
+        when_flooded: impl FnOnce(),
     ) -> Served {
-        let asks: &[usize] = if socket.names_destinations() { &[2, BATCH] } else { &[1, 1, BATCH] };
-        self.serve_batches(socket, batch, counters, asks)
+        let asks: &[usize] = if socket.names_destinations() { &[2] } else { &[1, 1] };
+        if self.serve_batches(socket, batch, counters, asks) == Served::Dry {
+            return Served::Dry;
+        }
+        let received = receive(socket, batch, counters, BATCH, false);
+        let is_whole = received == BATCH;
+        if is_whole {
+            when_flooded();
+        }
+        self.answer_batch(socket, batch, counters, received);
+        if is_whole { Served::More } else { Served::Dry }
     }
 
     /// The same where so many came that there will be more: at most 32.
@@ -246,7 +257,7 @@ impl Responder {
         counters: &Counters,
     ) {
         for _ in 0..Self::LAST_TURNS {
-            if self.serve(socket, batch, counters) == Served::Dry {
+            if self.serve(socket, batch, counters, || ()) == Served::Dry {
                 break;
             }
         }
@@ -270,6 +281,18 @@ impl Responder {
         wait: bool,
     ) -> usize {
         let received = receive(socket, batch, counters, ask, wait);
+        self.answer_batch(socket, batch, counters, received);
+        received
+    }
+
+    /// Answers the `received` datagrams of `batch`.
+    fn answer_batch(
+        &mut self,
+        socket: &impl DatagramSocket,
+        batch: &mut Batch,
+        counters: &Counters,
+        received: usize,
+    ) {
         batch.replies.clear();
         let mut next = 0;
         while next < received {
@@ -290,7 +313,6 @@ impl Responder {
         if self.received >= Self::COUNTED_TOGETHER {
             self.count_lost(socket, counters);
         }
-        received
     }
 
     /// Has the handler answer the datagram in `place`.
@@ -609,8 +631,11 @@ mod tests {
             *socket.arrivals.borrow_mut() = [(), ()].iter().flat_map(many).collect();
             let snapshot = counted(|counters| {
                 let mut responder = Responder::new(Box::new(echo));
-                let served = responder.serve(&socket, &mut Batch::new(), counters);
+                let mut is_flooded = false;
+                let flooded = || is_flooded = socket.sent.borrow().len() == 2;
+                let served = responder.serve(&socket, &mut Batch::new(), counters, flooded);
                 assert_eq!(served, Served::More);
+                assert!(is_flooded, "told of before the batch is answered");
             });
             assert_eq!(snapshot.datagrams_received, BATCH as u64 + 2);
         }

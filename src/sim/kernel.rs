@@ -94,7 +94,7 @@ impl<const EDGE: bool> Kernel for SimKernel<EDGE> {
         Some(SimSocket { world: self.0.clone(), index: socket })
     }
 
-    fn report_datagrams(&mut self, socket: usize, report: bool) -> io::Result<()> {
+    fn report_datagrams(&self, socket: usize, report: bool) -> io::Result<()> {
         if EDGE { self.0.borrow_mut().report_datagrams(socket, report) } else { Ok(()) }
     }
 
