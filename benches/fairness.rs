@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use evmux::{Model, Server, services};
+use evmux::Model;
 use rustix::process::setpriority_process;
 
 use support::child::{self, Server as Child};
@@ -36,7 +36,7 @@ fn main() {
     let options = Options::read();
     if let Some(words) = options.serve() {
         child::end_with_parent();
-        return serve(words[0].parse().unwrap());
+        return child::serve_echo(words[0].parse().unwrap());
     }
     child::pin(child::Side::Load);
     let (rounds, seconds) = if options.measures() { (5, 2.0) } else { (1, 0.02) };
@@ -64,14 +64,6 @@ fn main() {
             println!("{:10} {median:>22.0} {p99:>22.0}   {text}", model.to_string());
         }
     }
-}
-
-fn serve(model: Model) {
-    let server =
-        Server::builder(services::echo).model(model).threads(100).listen("127.0.0.1:0").build();
-    let server = server.unwrap();
-    child::say_port(server.local_addresses()[0].socket_addr().unwrap());
-    server.run().unwrap();
 }
 
 struct Figure {

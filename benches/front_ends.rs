@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use evmux::{Model, Server, services};
+use evmux::Model;
 
 use support::child::{self, Server as Child};
 use support::figures::{machine, spread};
@@ -26,7 +26,7 @@ fn main() {
     let options = Options::read();
     if let Some(words) = options.serve() {
         child::end_with_parent();
-        return serve(words[0].parse().unwrap());
+        return child::serve_echo(words[0].parse().unwrap());
     }
     child::pin(child::Side::Load);
     let (rounds, seconds) = if options.measures() { (5, 0.3) } else { (1, 0.02) };
@@ -54,14 +54,6 @@ fn main() {
             println!("  {:12} {rate:>9.0} {cost:>24.0}", model.to_string());
         }
     }
-}
-
-fn serve(model: Model) {
-    let server =
-        Server::builder(services::echo).model(model).threads(100).listen("0.0.0.0:0").build();
-    let server = server.unwrap();
-    child::say_port(server.local_addresses()[0].socket_addr().unwrap());
-    server.run().unwrap();
 }
 
 /// Messages a second, and nanoseconds of CPU for each.

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use evmux::{Model, services};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -99,6 +100,18 @@ impl Drop for Server {
 /// What a server child does first: it ends with its parent, even one that is killed.
 pub(crate) fn end_with_parent() {
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+}
+
+/// What a server child does that serves echo, as `model`, to a hundred connections or more.
+pub(crate) fn serve_echo(model: Model) {
+    let server = evmux::Server::builder(services::echo)
+        .model(model)
+        .threads(100)
+        .listen("0.0.0.0:0")
+        .build();
+    let server = server.unwrap();
+    say_port(server.local_addresses()[0].socket_addr().unwrap());
+    server.run().unwrap();
 }
 
 pub(crate) fn say_port(address: SocketAddr) {
