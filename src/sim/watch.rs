@@ -173,6 +173,9 @@ impl Watched<'_> {
         let client = self.client;
         let mut world = self.world.borrow_mut();
         world.note(|| format!("  {flow:?}, answered {} bytes", exchange.to_send.len()));
+        if exchange.received.consumed() > 0 {
+            world.progress();
+        }
         let (sleeps, now) = (world.sleeps, world.now);
         let seen = &mut world.wires[client].seen;
         let was_in_frame = seen.in_frame;

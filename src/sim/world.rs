@@ -188,7 +188,7 @@ impl World {
         }
     }
 
-    /// A byte moved, a client was accepted, a connection was closed.
+    /// A byte moved or was consumed, a client was accepted, a connection was closed.
     pub(super) fn progress(&mut self) {
         self.turns_in_vain = 0;
         self.sleeps_in_vain = 0;
