@@ -248,7 +248,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         let came = self.run_ready(events, now, began);
         counters.came(came);
         self.scratch.trim();
-        // A part that has nothing to do is not begun: with one message a turn, that is a quarter of
+        // A part that has nothing to do is not begun: with one message a turn, that is a fifth of
         // the turn's instructions.
         if self.inbox.is_read() {
             self.part(Part::Messages, |this| this.read_messages(now));
