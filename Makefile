@@ -137,6 +137,16 @@ sanitize: export CARGO_TARGET_DIR := $(TARGET)/address
 sanitize:
 	$(CARGO) +nightly test --no-default-features --target $(HOST) --lib --test datagrams
 
+## races       threads on real sockets under ThreadSanitizer, with a nightly toolchain and rust-src
+# The sanitizer takes much memory itself, so the tests that count it are left out.
+.PHONY: races
+races: export RUSTFLAGS := -Zsanitizer=thread
+races: export CARGO_TARGET_DIR := $(TARGET)/thread
+races:
+	$(CARGO) +nightly test -Zbuild-std --no-default-features --target $(HOST) \
+		--lib --test datagrams --test mailbox --test sockets -- \
+		--skip memory:: --skip a_thread_that_cannot_be_made_is_not_the_end
+
 ## soak        the program under clients of every kind: MINUTES=10 MODEL=epoll
 .PHONY: soak
 soak: MINUTES ?= 10

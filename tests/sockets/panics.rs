@@ -3,13 +3,11 @@
 use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
-use std::thread;
-use std::time::Duration;
 
 use evmux::{CloseReason, Model};
 
 use crate::support::handlers::{Call, PLANNED, Panicking};
-use crate::support::{Client, Served, serve};
+use crate::support::{Client, Served, eventually, serve};
 
 every_front_end! {
     a_panic_in_open_ends_that_connection_alone,
@@ -41,7 +39,6 @@ fn a_panic_in_end_ends_that_connection_alone(model: Model) {
 }
 
 fn a_panic_in_room_ends_that_connection_alone(model: Model) {
-    // A thread that waits in send(2) finds out after a second that there is no room.
     panics_in(model, Call::Room, 1);
 }
 
@@ -63,7 +60,8 @@ fn panics_in(model: Model, call: Call, times: usize) {
                 Call::Receive => victim.send(b"x"),
                 Call::Room => {
                     victim.send(b"x");
-                    thread::sleep(Duration::from_millis(1200));
+                    // A thread that waits in send(2) finds out after a second.
+                    eventually("there is no room", || served.counters().paused > 0);
                 }
                 Call::End => victim.finish(),
                 _ => {}
