@@ -52,6 +52,10 @@ impl World {
             self.collect(events);
             let is_awaited = until <= self.now || self.stop.phase() > seen || self.is_asked();
             if !events.is_empty() || is_awaited {
+                // Of changes there are only so many, and one by one they take as many turns.
+                if self.is_edge() && !events.is_empty() {
+                    self.turns_in_vain = self.turns_in_vain.saturating_sub(1);
+                }
                 self.note_told(events);
                 return Ok(());
             }
