@@ -316,4 +316,52 @@ mod tests {
         assert!(buffer.storage.capacity() <= 400, "{}", buffer.storage.capacity());
         Ok(())
     }
+
+    #[test]
+    fn an_empty_buffer_keeps_its_storage_if_that_is_small() {
+        for (capacity, kept) in [(KEEP - 1, KEEP - 1), (KEEP, KEEP), (KEEP + 1, 0)] {
+            let mut storage = Vec::with_capacity(capacity);
+            storage.extend([0; 100]);
+            let mut buffer = Buffer { storage, start: 0 };
+            buffer.consume(99);
+            assert!(buffer.storage.capacity() >= capacity);
+            buffer.consume(1);
+            assert_eq!(buffer.storage.capacity(), kept);
+        }
+    }
+
+    #[cfg(feature = "sim")]
+    #[test]
+    fn memory_is_asked_for_exactly_when_there_is_no_room() {
+        let refusing = Memory { refuses: Some(Arc::new(|| true)) };
+        let mut buffer = Buffer { storage: Vec::with_capacity(100), start: 0 };
+        assert!(buffer.append(&[0; 100], &refusing).is_ok());
+        assert!(buffer.append(&[0; 1], &refusing).is_err());
+        assert_eq!(buffer.len(), 100);
+    }
+
+    /// Where the bytes are.
+    fn place(buffer: &Buffer) -> usize {
+        buffer.as_slice().as_ptr().addr()
+    }
+
+    #[test]
+    fn of_a_divided_buffer_the_larger_part_stays_where_it_is() -> Result<(), OutOfMemory> {
+        let memory = Memory::default();
+        let bytes: [u8; 100] = std::array::from_fn(|index| index as u8);
+        for (answered, consumed, moved) in
+            [(2..52, 60, true), (2..42, 60, false), (2..32, 60, false)]
+        {
+            let mut buffer = Buffer::default();
+            buffer.append(&bytes, &memory)?;
+            let before = place(&buffer);
+            let taken = buffer.divide(answered.clone(), consumed, &memory)?;
+            assert_eq!(taken.as_slice(), &bytes[answered.clone()]);
+            assert_eq!(buffer.as_slice(), &bytes[consumed..]);
+            let (taken_stays, rest_stays) =
+                (place(&taken) == before + answered.start, place(&buffer) == before + consumed);
+            assert_eq!((taken_stays, rest_stays), (moved, !moved), "{answered:?} {consumed}");
+        }
+        Ok(())
+    }
 }
