@@ -364,4 +364,32 @@ mod tests {
         }
         Ok(())
     }
+
+    #[test]
+    #[should_panic = "consumed 3 of 2 received bytes"]
+    fn more_than_is_left_cannot_be_consumed() {
+        let mut bytes = [0; 4];
+        let mut received = Received::new(&mut bytes);
+        received.consume(2);
+        received.consume(3);
+    }
+
+    #[test]
+    fn neighbours_are_answered_in_place_and_others_in_their_order() {
+        let (mut bytes, mut appended) = (*b"abcdef", Vec::new());
+        let mut received = Received::new(&mut bytes);
+        let mut to_send = Outgoing::new(&mut appended, 4);
+        assert!(to_send.is_empty());
+        received.consume(1);
+        to_send.append_received(&mut received, 1);
+        assert!(!to_send.is_empty());
+        to_send.append_received(&mut received, 1);
+        assert_eq!((to_send.appended(), received.answered()), (&b""[..], 1..3));
+        received.consume(1);
+        to_send.append_received(&mut received, 1);
+        assert_eq!((to_send.appended(), received.answered()), (&b"e"[..], 1..3));
+        assert_eq!((to_send.len(), to_send.is_full()), (3, false));
+        to_send.append_received(&mut received, 1);
+        assert_eq!((to_send.appended(), to_send.is_full()), (&b"ef"[..], true));
+    }
 }
