@@ -5,7 +5,7 @@ mod wire;
 
 use std::time::Duration;
 
-use evmux::{CloseReason, Connection, Exchange, Flow, Limits, Violation, Wants};
+use evmux::{CloseReason, Connection, Exchange, Flow, Limits, Overflow, Violation, Wants};
 use wire::{Call, Wire};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -290,4 +290,46 @@ fn room_ends_a_wait() {
     wire.window = usize::MAX;
     wire.go_on();
     assert_eq!(wire.sent, b"abcdefgh");
+}
+
+// ── bytes that no handler made ───────────────────────────────────────────────────────────────
+
+/// Posts so many bytes to a peer that takes none; whether they are to be sent.
+fn post<F: FnMut(Call, &mut Exchange<'_>) -> Flow>(wire: &mut Wire<F>, count: usize) -> bool {
+    let Wire { connection, limits, now, .. } = wire;
+    let bytes = vec![b'p'; count];
+    let Some(answer) = connection.post(&bytes, limits) else { return false };
+    assert_eq!(answer.as_slice(), bytes);
+    connection.keep(answer, 0, limits, *now);
+    true
+}
+
+#[test]
+fn posts_are_taken_until_the_send_buffer_is_full() {
+    for (overflow, reason) in
+        [(Overflow::Drop, None), (Overflow::Close, Some(CloseReason::TooSlow))]
+    {
+        let mut wire = Wire::new(Limits::default().send_buffer(10).overflow(overflow), echoing);
+        assert!(post(&mut wire, 9), "it is open");
+        assert!(post(&mut wire, 1), "there is room");
+        assert!(!post(&mut wire, 1), "there is none");
+        assert_eq!(wire.connection.close_reason(), reason);
+        if reason.is_none() {
+            assert_eq!(wire.connection.to_send().len(), 10);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_posted_to_who_is_closing() {
+    let mut wire = Wire::new(Limits::default(), echoing);
+    wire.call(Connection::dismiss);
+    assert!(!post(&mut wire, 1));
+}
+
+#[test]
+fn what_is_asked_of_an_idle_connections_socket_holds_no_memory() {
+    let mut wire = Wire::new(Limits::default(), echoing);
+    wire.connection.queued(0, wire.now);
+    assert!(wire.connection.is_idle());
 }
