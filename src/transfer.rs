@@ -430,3 +430,22 @@ fn failed<H: Handler>(
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::Totals;
+
+    #[test]
+    fn an_output_is_given_back_when_one_answer_made_it_large() {
+        let (limits, totals) = (Limits::default(), Totals::new());
+        let counters = totals.register();
+        let mut scratch = Scratch::<64>::new(&limits, &counters);
+        const MEBIBYTE: usize = 1 << 20;
+        for (capacity, kept) in [(MEBIBYTE, MEBIBYTE), (MEBIBYTE + 1, 0)] {
+            scratch.output = Vec::with_capacity(capacity);
+            scratch.trim();
+            assert_eq!(scratch.output.capacity(), kept);
+        }
+    }
+}
