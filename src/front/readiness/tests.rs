@@ -260,6 +260,30 @@ fn a_server_that_speaks_at_once_is_heard_though_the_event_also_said_connected() 
     Ok(())
 }
 
+/// Closes when it has a frame of 74 bytes, ten more than the loop's input.
+struct Framed;
+
+impl Handler for Framed {
+    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        if exchange.received.len() < 74 { Flow::AtLeast(74) } else { Flow::Close }
+    }
+}
+
+#[test]
+fn a_receive_that_fills_what_is_left_of_the_input_is_not_the_last() -> io::Result<()> {
+    let closed = turns_until_closed(&|_: &Peer| Framed, None, 20, |number, sent, reports| {
+        match number {
+            1 => sent.pieces.push_back(&[b'x'; 10]),
+            // Behind the ten there is room for 54.
+            2 => sent.pieces.extend([&[b'x'; 54][..], &[b'x'; 10]]),
+            _ => return,
+        }
+        reports.push(report(true, false));
+    })?;
+    assert_eq!(closed, Some(4), "two seconds of silence after our FIN, in the turn of the event");
+    Ok(())
+}
+
 /// Keeps nothing, and asks for more than any frame may have.
 struct Greedy;
 
