@@ -230,6 +230,9 @@ impl World {
         if (counters.bytes_received, counters.bytes_sent) != (received, answered) {
             return Some("other bytes moved than were counted");
         }
+        if counters.partial_sends != self.partial_sends {
+            return Some("other sends were partial than were counted");
+        }
         None
     }
 }

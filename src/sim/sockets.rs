@@ -382,6 +382,7 @@ impl World {
             self.wires[client].shut = true;
             self.plan_window(client);
         }
+        self.partial_sends += u64::from(0 < count && count < bytes.len());
         let wire = &mut self.wires[client];
         wire.starved |= count < bytes.len();
         let room = bytes.len();

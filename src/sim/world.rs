@@ -50,6 +50,7 @@ pub(super) struct World {
     /// waits also since a client did anything.
     pub(super) turns_in_vain: u32,
     pub(super) sleeps_in_vain: u32,
+    pub(super) partial_sends: u64,
     pub(super) drained_at: Option<Moment>,
     /// How often the loop has slept; it does so only when nobody can go on. And how often it had
     /// when it closed its listeners.
@@ -127,6 +128,7 @@ impl World {
             planned: 0,
             turns_in_vain: 0,
             sleeps_in_vain: 0,
+            partial_sends: 0,
             drained_at: None,
             sleeps: 0,
             sleeps_until_drain: None,
