@@ -67,6 +67,10 @@ fn a_connection_says_how_far_it_is() {
     wire.window = 4;
     wire.go_on();
     assert_eq!(wire.connection.stage().name(), "idle");
+    let mut wire = Wire::new(Limits::default(), |_, _| Flow::Wait);
+    assert_eq!(wire.connection.stage().name(), "paused");
+    wire.call(Connection::dismiss);
+    assert_eq!(wire.connection.stage().name(), "flushing");
 }
 
 #[test]
