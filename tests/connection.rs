@@ -4,7 +4,7 @@
 
 mod wire;
 
-use evmux::{Exchange, Flow, Limits, Wants};
+use evmux::{Connection, Exchange, Flow, Limits, Wants};
 use wire::{Call, Wire};
 
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
