@@ -58,6 +58,8 @@ pub(crate) struct Readiness<'s, K: Kernel, S: Service, const INPUT: usize = 6553
     ready: Vec<Token>,
     /// The other list of the ready: one is gone through while the other fills. Empty between turns.
     spare: Vec<Token>,
+    /// Connections that have been accepted in this turn.
+    fresh: Vec<Token>,
     /// Connections that are over; their slots are freed after the batch.
     closed: Vec<u32>,
     scratch: Scratch<'s, INPUT>,
@@ -133,6 +135,7 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             timers: Timers::new(),
             ready: Vec::with_capacity(KEPT),
             spare: Vec::with_capacity(KEPT),
+            fresh: Vec::with_capacity(KEPT),
             closed: Vec::with_capacity(KEPT),
             scratch: Scratch::new(&front.limits, counters),
             datagrams: Datagrams::new(Vec::new()),
@@ -258,6 +261,9 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
         if self.waiting.contains(&true) {
             self.part(Part::Accept, |this| this.accept(now));
         }
+        if !self.fresh.is_empty() {
+            self.serve_fresh(now);
+        }
         if self.datagrams.due() <= now {
             self.part(Part::Datagrams, |this| {
                 this.datagrams.serve(&this.kernel, this.scratch.counters, now);
@@ -336,19 +342,24 @@ impl<'s, K: Kernel, S: Service, const INPUT: usize> Readiness<'s, K, S, INPUT> {
             return came;
         }
         let mut list = std::mem::replace(&mut self.ready, std::mem::take(&mut self.spare));
-        let mut tokens = list.drain(..);
-        while self
-            .blaming_handlers(|this| {
-                for token in tokens.by_ref() {
-                    let hung_up = this.take_from_list(token);
-                    this.run_connection(token, Reads::UntilWouldBlock, hung_up, now);
-                }
-            })
-            .is_none()
-        {}
-        drop(tokens);
+        self.run_each(&mut list.drain(..), |this, token| {
+            let hung_up = this.take_from_list(token);
+            this.run_connection(token, Reads::UntilWouldBlock, hung_up, now);
+        });
         self.spare = kept(list);
         came
+    }
+
+    /// Goes through `tokens`; a handler that panics ends its connection, and the next one follows.
+    fn run_each(
+        &mut self,
+        tokens: &mut impl Iterator<Item = Token>,
+        run: impl Fn(&mut Self, Token),
+    ) {
+        while self
+            .blaming_handlers(|this| tokens.by_ref().for_each(|token| run(this, token)))
+            .is_none()
+        {}
     }
 
     #[inline(always)]

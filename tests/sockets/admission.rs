@@ -5,7 +5,7 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use evmux::Model;
+use evmux::{Exchange, Flow, Handler, Model};
 
 use crate::support::handlers::Echo;
 use crate::support::{Client, PATIENCE, eventually, prepare, serve, serve_with};
@@ -21,6 +21,8 @@ front_ends! { several clients at a time:
 front_ends! { any number of clients:
     two_hundred_clients_at_a_time_are_all_served,
 }
+
+front_ends! { poll epoll: a_client_that_comes_again_and_again_is_never_one_too_many, }
 
 fn a_thousand_simultaneous_clients_fit_into_the_accept_queue(model: Model) {
     const CLIENTS: usize = 1000;
@@ -85,4 +87,28 @@ fn two_hundred_clients_at_a_time_are_all_served(model: Model) {
     assert_eq!(served.counters().open(), 200);
     drop(clients);
     served.closed(200);
+}
+
+/// Echoes once, and closes.
+struct Once;
+
+impl Handler for Once {
+    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Flow {
+        let count = exchange.received.len();
+        exchange.to_send.append_received(&mut exchange.received, count);
+        Flow::Close
+    }
+}
+
+/// The server closes first, and whoever has seen it comes again at once: what was left behind must
+/// have been looked at by then.
+fn a_client_that_comes_again_and_again_is_never_one_too_many(model: Model) {
+    let served = serve_with(model, |_| Once, |builder| builder.max_connections(2));
+    for _ in 0..500 {
+        let mut client = served.connect();
+        client.send(b"x");
+        assert_eq!(client.until_gone(), 1);
+    }
+    let counters = served.drained();
+    assert_eq!((counters.opened, counters.refused_limit), (500, 0));
 }

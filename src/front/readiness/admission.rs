@@ -6,7 +6,7 @@ use std::panic::{self, AssertUnwindSafe};
 use crate::connection::Connection;
 use crate::counters::Share;
 use crate::front::gate::Verdict;
-use crate::front::readiness::{Place, Readiness, Slot};
+use crate::front::readiness::{Place, Readiness, Slot, kept};
 use crate::handler::{ConnectionId, Peer, PeerAddress, Service};
 use crate::kernel::{Kernel, Token};
 use crate::moment::Moment;
@@ -25,6 +25,20 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
                 }
             }
         }
+    }
+
+    /// Serves those who have just come: mostly they have spoken already, and without the wait
+    /// between a server that has more to do than it can is 3 to 5 % faster.
+    ///
+    /// Not each behind its own accept: who is answered at once may leave, come again and be accepted
+    /// in the same turn, while those that it has left, which nobody looks at, count as open.
+    pub(super) fn serve_fresh(&mut self, now: Moment) {
+        let reads = if K::EDGE { Reads::UntilShort } else { Reads::Once };
+        let mut fresh = std::mem::take(&mut self.fresh);
+        self.run_each(&mut fresh.drain(..), |this, token| {
+            this.run_connection(token, reads, false, now);
+        });
+        self.fresh = kept(fresh);
     }
 
     /// One accept. False when it is not to be tried again in this turn.
@@ -105,10 +119,8 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
                     // Not the turn's: on its track it lies within the accepting.
                     witness.opened(token.slot as usize, peer.address, self.kernel.now());
                 }
-                // Who has come has mostly spoken, too, and what it said is at hand: without the
-                // wait between, a server that has more to do than it can is 3 to 5 % faster.
-                let reads = if K::EDGE { Reads::UntilShort } else { Reads::Once };
-                self.call_and_read(token, reads, now, Connection::open);
+                self.call(token, now, Connection::open);
+                self.fresh.push(token);
                 if self.seen >= Phase::Draining {
                     self.drain_connection(token, now);
                 }
