@@ -27,8 +27,7 @@ impl<K: Kernel, S: Service, const INPUT: usize> Readiness<'_, K, S, INPUT> {
         }
     }
 
-    /// Serves those who have just come: mostly they have spoken already, and without the wait
-    /// between a server that has more to do than it can is 3 to 5 % faster.
+    /// Serves those who have just come: mostly they have spoken already, and need no event.
     ///
     /// Not each behind its own accept: who is answered at once may leave, come again and be accepted
     /// in the same turn, while those that it has left, which nobody looks at, count as open.
